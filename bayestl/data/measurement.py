@@ -1,0 +1,95 @@
+"""`Measurement`: what came out of measuring one configuration once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from bayestl.data.space import Configuration
+from bayestl.errors import TableError
+
+
+class Status(StrEnum):
+    """How a measurement ended. A configuration that fails is data, not an exception."""
+
+    OK = "ok"
+    INVALID = "invalid"  # the engine refused the configuration
+    UNSUPPORTED = "unsupported"  # this machine or build cannot do what was asked
+    CRASH = "crash"
+    TIMEOUT = "timeout"
+    OOM = "oom"
+    BAD_OUTPUT = "bad_output"  # ran, but computed something else
+    IMPLAUSIBLE = "implausible"  # faster than the work allows
+    CONTAMINATED = "contaminated"  # something else disturbed the machine
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measured quantity: its name, its unit and which direction is better."""
+
+    name: str
+    unit: str = ""
+    direction: str = "minimize"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise TableError(f"expected a metric's name, got {self.name!r}")
+        if self.direction not in ("minimize", "maximize"):
+            raise TableError(
+                f"metric {self.name!r}: expected direction 'minimize' or 'maximize', "
+                f"got {self.direction!r}"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.name} [{self.unit}]" if self.unit else self.name
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One configuration, measured once in one environment.
+
+    Parameters
+    ----------
+    configuration : the configuration that was asked for
+    environment : the environment's name
+    status : how it ended
+    values : metric name -> value in the metric's unit; empty unless `ok`
+    samples : metric name -> raw samples behind the value, nothing dropped
+    message : for a failure, what happened
+    provenance : plain JSON values that say how, when and on what
+    seconds : what the whole measurement cost, wall clock
+    """
+
+    configuration: Configuration
+    environment: str
+    status: Status
+    values: Mapping[str, float] = field(default_factory=dict)
+    samples: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    message: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether the values can be used."""
+        return self.status is Status.OK
+
+    def to_dict(self) -> dict[str, Any]:
+        """The measurement as plain JSON values."""
+        return {
+            "configuration": dict(self.configuration),
+            "environment": self.environment,
+            "status": self.status.value,
+            "values": dict(self.values),
+            "samples": {name: list(samples) for name, samples in self.samples.items()},
+            "message": self.message,
+            "provenance": dict(self.provenance),
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Measurement:
+        """The measurement that `to_dict` wrote."""
+        return cls(**{**values, "status": Status(values["status"])})

@@ -1,0 +1,37 @@
+"""The kind of an option, inferred from the values that a column holds."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from bayestl.data.options import Boolean, Categorical, Integer, Option, Ordinal, Real
+from bayestl.errors import TableError
+
+MAX_ORDINAL_LEVELS = 32
+"""Numbers with at most this many distinct values are levels of a table, not a range."""
+
+
+def infer_option(name: str, column: pd.Series) -> Option:
+    """The narrowest kind that holds every value of the column.
+
+    Text is Categorical; true and false are Boolean; at most 32 distinct numbers are
+    an Ordinal; more are an Integer or a Real over their range, on a log scale when
+    they are positive and span more than two decades.
+    """
+    values = [v.item() if hasattr(v, "item") else v for v in column.dropna().unique()]
+    if not values:
+        raise TableError(f"option {name!r}: no value in any row; leave the column out")
+    if all(isinstance(value, bool) for value in values):
+        return Boolean()
+    if any(isinstance(value, (bool, str)) for value in values):
+        return Categorical(tuple(sorted(values, key=lambda value: (type(value).__name__, value))))
+    numbers = sorted(values)
+    if not pd.Series(numbers).abs().lt(float("inf")).all():
+        raise TableError(f"option {name!r}: expected finite numbers, got an infinite one")
+    if len(numbers) <= MAX_ORDINAL_LEVELS:
+        return Ordinal(tuple(numbers))
+    low, high = numbers[0], numbers[-1]
+    log = low > 0 and high / low > 100
+    if all(float(number).is_integer() for number in numbers):
+        return Integer(int(low), int(high), log=log)
+    return Real(low, high, log=log)

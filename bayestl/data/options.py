@@ -1,0 +1,265 @@
+"""The five kinds of option: what a configuration may set, and to what.
+
+An option is a domain without a name; a `ConfigSpace` gives it one. Every kind
+answers the same few questions:
+
+    contains(value)   is the value in the domain?
+    canonical(value)  the value in the option's own type (numpy and text unwrapped)
+    at(u)             the value at quantile u of the option's prior, 0 <= u < 1
+    levels            all values in order, or None when there are too many to list
+    default           the value that a configuration has when it does not say
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from bayestl.errors import ConfigurationError, SpaceError
+
+Value = bool | int | float | str
+"""What an option can be set to."""
+
+MAX_LISTED_LEVELS = 1_000_000
+"""An integer range longer than this is sampled, never enumerated."""
+
+
+def _plain(value: Any) -> Any:
+    """The Python scalar inside a numpy scalar; anything else unchanged."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
+
+
+def _number(value: Any) -> float | int | None:
+    """The value as a finite number, or None: text and booleans are not numbers."""
+    value = _plain(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return value
+
+
+def _check_interval(low: float, high: float, log: bool) -> None:
+    if _number(low) is None or _number(high) is None or not low <= high:
+        raise SpaceError(f"expected finite low <= high, got low={low!r}, high={high!r}")
+    if log and low <= 0:
+        raise SpaceError(f"a log scale needs low > 0, got low={low!r}; set log=false or raise low")
+
+
+class _Domain:
+    """What the kinds share: the test of a value, in terms of `canonical`."""
+
+    kind: ClassVar[str]
+
+    def canonical(self, value: Any) -> Value:
+        raise NotImplementedError
+
+    def contains(self, value: Any) -> bool:
+        """Whether the value is in the domain."""
+        try:
+            self.canonical(value)
+        except ConfigurationError:
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Real(_Domain):
+    """A real number in [low, high]; `log` spreads samples and distances over its logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+    default: float = None  # type: ignore[assignment]
+    unit: str = ""
+    doc: str = ""
+    kind: ClassVar[str] = "real"
+
+    def __post_init__(self) -> None:
+        _check_interval(self.low, self.high, self.log)
+        object.__setattr__(self, "low", float(self.low))
+        object.__setattr__(self, "high", float(self.high))
+        middle = self.at(0.5) if self.default is None else self.default
+        object.__setattr__(self, "default", _checked_default(self, middle))
+
+    @property
+    def levels(self) -> tuple[Value, ...] | None:
+        return (self.low,) if self.low == self.high else None
+
+    def canonical(self, value: Any) -> float:
+        number = _number(value)
+        if number is None or not self.low <= number <= self.high:
+            raise ConfigurationError(
+                f"expected a number in [{self.low:g}, {self.high:g}], got {value!r}"
+            )
+        return float(number)
+
+    def at(self, u: float) -> float:
+        if self.log:
+            value = math.exp(math.log(self.low) + u * math.log(self.high / self.low))
+        else:
+            value = self.low + u * (self.high - self.low)
+        return min(max(value, self.low), self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Integer(_Domain):
+    """A whole number in [low, high]; `log` spreads samples and distances over its logarithm."""
+
+    low: int
+    high: int
+    log: bool = False
+    default: int = None  # type: ignore[assignment]
+    unit: str = ""
+    doc: str = ""
+    kind: ClassVar[str] = "integer"
+
+    def __post_init__(self) -> None:
+        _check_interval(self.low, self.high, self.log)
+        if float(self.low) != int(self.low) or float(self.high) != int(self.high):
+            raise SpaceError(f"expected whole numbers, got low={self.low!r}, high={self.high!r}")
+        object.__setattr__(self, "low", int(self.low))
+        object.__setattr__(self, "high", int(self.high))
+        default = self.low if self.default is None else self.default
+        object.__setattr__(self, "default", _checked_default(self, default))
+
+    @property
+    def levels(self) -> tuple[Value, ...] | None:
+        count = self.high - self.low + 1
+        return tuple(range(self.low, self.high + 1)) if count <= MAX_LISTED_LEVELS else None
+
+    def canonical(self, value: Any) -> int:
+        number = _number(value)
+        if number is None or number != int(number) or not self.low <= number <= self.high:
+            raise ConfigurationError(
+                f"expected a whole number in [{self.low}, {self.high}], got {value!r}"
+            )
+        return int(number)
+
+    def at(self, u: float) -> int:
+        if self.log:  # equal mass to each unit cell of the logarithm
+            low, high = math.log(self.low), math.log(self.high + 1)
+            value = math.floor(math.exp(low + u * (high - low)))
+        else:
+            value = self.low + math.floor(u * (self.high - self.low + 1))
+        return min(max(value, self.low), self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Ordinal(_Domain):
+    """One of a list of levels whose order matters, such as a frequency table in MHz."""
+
+    levels: tuple[Value, ...]
+    default: Value = None  # type: ignore[assignment]
+    unit: str = ""
+    doc: str = ""
+    kind: ClassVar[str] = "ordinal"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", _checked_levels(self.levels))
+        numbers = [_number(level) for level in self.levels]
+        if all(number is not None for number in numbers) and numbers != sorted(numbers):  # type: ignore[type-var]
+            raise SpaceError(f"expected numeric levels in ascending order, got {self.levels!r}")
+        default = self.levels[0] if self.default is None else self.default
+        object.__setattr__(self, "default", _checked_default(self, default))
+
+    @property
+    def numeric(self) -> bool:
+        """Whether every level is a number, so that distances between levels have a meaning."""
+        return all(_number(level) is not None for level in self.levels)
+
+    def canonical(self, value: Any) -> Value:
+        return _one_of(self.levels, value)
+
+    def at(self, u: float) -> Value:
+        return self.levels[min(int(u * len(self.levels)), len(self.levels) - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Categorical(_Domain):
+    """One of a set of choices without an order."""
+
+    choices: tuple[Value, ...]
+    default: Value = None  # type: ignore[assignment]
+    unit: str = field(default="", repr=False)
+    doc: str = ""
+    kind: ClassVar[str] = "categorical"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "choices", _checked_levels(self.choices))
+        default = self.choices[0] if self.default is None else self.default
+        object.__setattr__(self, "default", _checked_default(self, default))
+
+    @property
+    def levels(self) -> tuple[Value, ...]:
+        return self.choices
+
+    def canonical(self, value: Any) -> Value:
+        return _one_of(self.choices, value)
+
+    def at(self, u: float) -> Value:
+        return self.choices[min(int(u * len(self.choices)), len(self.choices) - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Boolean(_Domain):
+    """On or off; 0 and 1 are read as off and on."""
+
+    default: bool = False
+    unit: str = field(default="", repr=False)
+    doc: str = ""
+    kind: ClassVar[str] = "boolean"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "default", _checked_default(self, self.default))
+
+    @property
+    def levels(self) -> tuple[Value, ...]:
+        return (False, True)
+
+    def canonical(self, value: Any) -> bool:
+        value = _plain(value)
+        if isinstance(value, (bool, int, float)) and value in (0, 1):
+            return bool(value)
+        raise ConfigurationError(f"expected true or false, got {value!r}")
+
+    def at(self, u: float) -> bool:
+        return u >= 0.5
+
+
+Option = Real | Integer | Ordinal | Categorical | Boolean
+"""Any kind of option."""
+
+
+def same_value(a: Any, b: Any) -> bool:
+    """Whether two values are the same setting: 1 and 1.0 are, 1 and True or "1" are not."""
+    return isinstance(a, bool) == isinstance(b, bool) and a == b
+
+
+def _one_of(levels: tuple[Value, ...], value: Any) -> Value:
+    value = _plain(value)
+    for level in levels:
+        if same_value(level, value):
+            return level
+    shown = ", ".join(repr(level) for level in levels[:8]) + (", ..." if len(levels) > 8 else "")
+    raise ConfigurationError(f"expected one of {shown}, got {value!r}")
+
+
+def _checked_levels(levels: Sequence[Any]) -> tuple[Value, ...]:
+    if isinstance(levels, str) or not len(levels):
+        raise SpaceError(f"expected a non-empty list of levels, got {levels!r}")
+    plain = tuple(_plain(level) for level in levels)
+    for position, level in enumerate(plain):
+        finite = isinstance(level, (str, bool)) or _number(level) is not None
+        if not finite:
+            raise SpaceError(f"expected levels that are text, numbers or booleans, got {level!r}")
+        if any(same_value(level, other) for other in plain[:position]):
+            raise SpaceError(f"expected distinct levels, got {level!r} twice")
+    return plain
+
+
+def _checked_default(option: _Domain, default: Any) -> Value:
+    try:
+        return option.canonical(default)
+    except ConfigurationError as error:
+        raise SpaceError(f"the default is outside the domain: {error}") from None

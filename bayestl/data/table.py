@@ -1,0 +1,321 @@
+"""`MeasurementTable`: configurations, environments and metrics as one checked frame.
+
+The frame is canonical: one row a measurement, with the options' columns (canonical
+values, None where not active), then `environment`, `status`, and one float column a
+metric. A failed measurement is a row whose metrics are NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayestl.data.environment import Environment
+from bayestl.data.measurement import Measurement, Metric, Status
+from bayestl.data.option_inference import infer_option
+from bayestl.data.options import Option
+from bayestl.data.space import ConfigSpace
+from bayestl.errors import ConfigurationError, TableError, UnknownEnvironment
+
+ENVIRONMENT = "environment"
+STATUS = "status"
+_RESERVED = (ENVIRONMENT, STATUS)
+
+
+@dataclass(frozen=True)
+class MeasurementTable:
+    """Measurements of configurations in one or several environments.
+
+    Build one with `from_frame`, `from_measurements` or `read_table`; the
+    constructor trusts its arguments.
+
+    Parameters
+    ----------
+    frame : the canonical frame described in the module
+    space : every option with every level that any environment has
+    environments : in order of appearance, then those that are known but have no row yet
+    metrics : in order
+    """
+
+    frame: pd.DataFrame
+    space: ConfigSpace
+    environments: tuple[Environment, ...]
+    metrics: tuple[Metric, ...]
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        options: ConfigSpace | Sequence[str] | Mapping[str, Option | None],
+        metrics: Mapping[str, str] | Sequence[Metric],
+        environment: str | Environment = ENVIRONMENT,
+        environments: Sequence[Environment] = (),
+        status: str | None = None,
+    ) -> MeasurementTable:
+        """The table in a pandas frame, one row a measurement.
+
+        Parameters
+        ----------
+        frame : any frame; columns that are not named here are left out
+        options : column names, whose kinds are inferred; or name -> kind, where None
+            means inferred; or a `ConfigSpace`
+        metrics : name -> unit (smaller is better), or `Metric` objects
+        environment : the column that names the environment, or the one `Environment`
+            of every row
+        environments : descriptions of environments that the column names, or that have
+            no measurement yet, such as a target that a model is asked about beforehand
+        status : the column with each row's `Status`; without it every row is ok. The
+            metrics of a failed row are not read.
+
+        Raises
+        ------
+        TableError
+            For an empty frame, missing or duplicate columns, values that are no
+            numbers or infinite, and ok rows without any value.
+        ConfigurationError
+            For a value outside its option's domain or a violated constraint.
+        """
+        metrics = _as_metrics(metrics)
+        column = environment if isinstance(environment, str) else None
+        names = list(options.names if isinstance(options, ConfigSpace) else options)
+        wanted = [*names, *([column] if column else []), *([status] if status else [])]
+        _check_columns(frame, [*wanted, *(metric.name for metric in metrics)])
+        if isinstance(options, ConfigSpace):
+            space = options
+        else:
+            kinds = options if isinstance(options, Mapping) else dict.fromkeys(options)
+            space = ConfigSpace({n: kind or infer_option(n, frame[n]) for n, kind in kinds.items()})
+        try:
+            result = space.frame(frame).reset_index(drop=True)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"measurements: {error}") from None
+        values = {metric.name: _numbers(frame, metric) for metric in metrics}
+        states = _states(frame, status, values)
+        described = {e.name: e for e in environments}
+        if isinstance(environment, Environment):
+            result[ENVIRONMENT] = environment.name
+            described[environment.name] = environment
+        else:
+            result[ENVIRONMENT] = _environment_names(frame[environment])
+        result[STATUS] = states
+        for name, column_values in values.items():
+            result[name] = column_values
+        return cls(result, space, _described(result, described), metrics)
+
+    @classmethod
+    def from_measurements(
+        cls,
+        measurements: Sequence[Measurement],
+        *,
+        space: ConfigSpace,
+        metrics: Mapping[str, str] | Sequence[Metric],
+        environments: Sequence[Environment] = (),
+    ) -> MeasurementTable:
+        """The table of `measurements`; a metric that one of them lacks is NaN there."""
+        metrics = _as_metrics(metrics)
+        frame = space.frame([m.configuration for m in measurements])
+        frame[ENVIRONMENT] = [m.environment for m in measurements]
+        frame[STATUS] = [m.status.value for m in measurements]
+        for metric in metrics:
+            frame[metric.name] = np.array(
+                [m.values.get(metric.name, np.nan) if m.ok else np.nan for m in measurements], float
+            )
+        described = {e.name: e for e in environments}
+        return cls(frame, space, _described(frame, described), metrics)
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def environment_names(self) -> tuple[str, ...]:
+        """The environments' names, in order of appearance."""
+        return tuple(e.name for e in self.environments)
+
+    def environment(self, name: str) -> Environment:
+        """The environment of that name.
+
+        Raises
+        ------
+        UnknownEnvironment
+            If the table has no such environment.
+        """
+        for environment in self.environments:
+            if environment.name == name:
+                return environment
+        known = ", ".join(self.environment_names)
+        raise UnknownEnvironment(f"unknown environment {name!r}; expected one of {known}")
+
+    def metric(self, name: str) -> Metric:
+        """The metric of that name.
+
+        Raises
+        ------
+        TableError
+            If the table has no such metric.
+        """
+        for metric in self.metrics:
+            if metric.name == name:
+                return metric
+        known = ", ".join(metric.name for metric in self.metrics)
+        raise TableError(f"unknown metric {name!r}; expected one of {known}")
+
+    def configurations(self) -> pd.DataFrame:
+        """The options' columns, one row a measurement."""
+        return self.frame[list(self.space.names)]
+
+    def select(self, rows: Any) -> MeasurementTable:
+        """The table of some rows, by boolean mask or positions; every environment stays known."""
+        mask = np.asarray(rows)
+        frame = self.frame[mask] if mask.dtype == bool else self.frame.iloc[mask]
+        return replace(self, frame=frame.reset_index(drop=True))
+
+    def of(self, *environments: str) -> MeasurementTable:
+        """The rows of the named environments alone."""
+        kept = tuple(self.environment(name) for name in environments)
+        rows = self.frame[ENVIRONMENT].isin(environments).to_numpy()
+        return replace(self.select(rows), environments=kept)
+
+    def without(self, *environments: str) -> MeasurementTable:
+        """The rows of every other environment."""
+        for name in environments:
+            self.environment(name)
+        return self.of(*(name for name in self.environment_names if name not in environments))
+
+    def knowing(self, *environments: Environment) -> MeasurementTable:
+        """The table with further environments described, such as a target not yet measured."""
+        known = {
+            environment.name: environment for environment in (*self.environments, *environments)
+        }
+        return replace(self, environments=tuple(known.values()))
+
+    def usable(self, metric: str) -> MeasurementTable:
+        """The rows that are ok and have a value of the metric; every environment stays known."""
+        self.metric(metric)
+        ok = (self.frame[STATUS] == Status.OK.value) & self.frame[metric].notna()
+        return self.select(ok.to_numpy())
+
+    def failures(self) -> MeasurementTable:
+        """The rows that are not ok."""
+        return self.select((self.frame[STATUS] != Status.OK.value).to_numpy())
+
+    @staticmethod
+    def concat(tables: Sequence[MeasurementTable]) -> MeasurementTable:
+        """All rows of `tables`, over the union of their spaces.
+
+        Raises
+        ------
+        TableError
+            If a metric has two units or directions, or one environment two descriptions.
+        SpaceError
+            If the options differ in name, kind, unit or condition.
+        """
+        metrics: dict[str, Metric] = {}
+        environments: dict[str, Environment] = {}
+        for table in tables:
+            for metric in table.metrics:
+                if metrics.setdefault(metric.name, metric) != metric:
+                    raise TableError(
+                        f"mixed units: {metric.name!r} is {metrics[metric.name]} in one table and "
+                        f"{metric} in another; convert one of them"
+                    )
+            for environment in table.environments:
+                if environments.setdefault(environment.name, environment) != environment:
+                    raise TableError(
+                        f"environment {environment.name!r} is described in two ways; rename one of them"
+                    )
+        space = ConfigSpace.union([table.space for table in tables])
+        columns = [*space.names, *_RESERVED, *metrics]
+        frame = pd.concat(
+            [table.frame.reindex(columns=columns) for table in tables], ignore_index=True
+        )
+        return MeasurementTable(frame, space, tuple(environments.values()), tuple(metrics.values()))
+
+
+def _described(
+    frame: pd.DataFrame, described: Mapping[str, Environment]
+) -> tuple[Environment, ...]:
+    names = dict.fromkeys([*frame[ENVIRONMENT], *described])
+    return tuple(described.get(name) or Environment(name) for name in names)
+
+
+def _as_metrics(metrics: Mapping[str, str] | Sequence[Metric]) -> tuple[Metric, ...]:
+    if isinstance(metrics, Mapping):
+        result = tuple(Metric(name, unit) for name, unit in metrics.items())
+    else:
+        result = tuple(metrics)
+    if not result or not all(isinstance(metric, Metric) for metric in result):
+        raise TableError(
+            f"expected at least one metric, such as {{'latency': 'ms'}}, got {metrics!r}"
+        )
+    return result
+
+
+def _check_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> None:
+    if frame.empty:
+        raise TableError("expected at least one measurement, got an empty table")
+    repeated = sorted(
+        {name for name in wanted if list(frame.columns).count(name) > 1 or wanted.count(name) > 1}
+    )
+    if repeated:
+        raise TableError(
+            f"duplicate column {', '.join(map(repr, repeated))}: each may appear once, in one role"
+        )
+    missing = [name for name in wanted if name not in frame.columns]
+    if missing:
+        raise TableError(
+            f"missing column {', '.join(map(repr, missing))}; the table has {list(frame.columns)}"
+        )
+
+
+def _numbers(frame: pd.DataFrame, metric: Metric) -> np.ndarray:
+    try:
+        values = frame[metric.name].to_numpy(dtype=float, na_value=np.nan, copy=True)
+    except (TypeError, ValueError):
+        raise TableError(
+            f"metric {metric.name!r}: expected numbers, got {frame[metric.name].dtype} values"
+        ) from None
+    infinite = np.isinf(values)
+    if infinite.any():
+        row = frame.index[int(np.argmax(infinite))]
+        raise TableError(
+            f"metric {metric.name!r}: infinite value in row {row!r}; mark it as a failure by its status"
+        )
+    return values
+
+
+def _states(
+    frame: pd.DataFrame, status: str | None, values: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    empty = np.all([np.isnan(column) for column in values.values()], axis=0)
+    if status is None:
+        states = np.full(len(frame), Status.OK.value, dtype=object)
+    else:
+        try:
+            states = np.array([Status(value).value for value in frame[status]], dtype=object)
+        except ValueError as error:
+            raise TableError(
+                f"column {status!r}: {error}; expected one of {', '.join(Status)}"
+            ) from None
+    hollow = (states == Status.OK.value) & empty
+    if hollow.any():
+        row = frame.index[int(np.argmax(hollow))]
+        raise TableError(
+            f"row {row!r} is NaN in {', '.join(map(repr, values))}; drop it, or name a status "
+            "column that says how it failed"
+        )
+    for column in values.values():
+        column[states != Status.OK.value] = np.nan
+    return states
+
+
+def _environment_names(column: pd.Series) -> list[str]:
+    if column.isna().any():
+        raise TableError(
+            f"row {column.index[int(np.argmax(column.isna()))]!r} names no environment"
+        )
+    return [str(value) for value in column]

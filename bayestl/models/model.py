@@ -1,0 +1,98 @@
+"""The one socket: a `Model` is a frozen recipe, `fit` returns a `Fitted` that predicts.
+
+Baselines, Gaussian processes and transfer strategies all fit it; campaigns, studies
+and the command line know nothing else. What a fitted model can do beyond `predict`
+is a further protocol (`HasPosterior`), never a flag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import pandas as pd
+
+from bayestl.data.measurement import Metric
+from bayestl.data.space import ConfigSpace, Configuration
+from bayestl.data.table import MeasurementTable
+from bayestl.models.posterior import Posterior
+
+Configs = pd.DataFrame | Sequence[Mapping[str, Any]] | Sequence[Configuration]
+"""Configurations as a frame with a column an option, or as a list of dicts."""
+
+QUANTILES = (0.05, 0.5, 0.95)
+"""What `predict` reports unless told: the median and a 90 % interval."""
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """What happened in a fit, so that no fallback is silent.
+
+    Parameters
+    ----------
+    model : the recipe that was fitted, in words
+    n_source, n_target : usable rows that the fit stood on
+    dropped : reason -> rows left out, such as ``{"timeout": 3}``
+    warnings : one sentence each, for people
+    details : further plain values, such as evidence, hyperparameters, leave-one-out scores
+    """
+
+    model: str
+    n_source: int
+    n_target: int
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Fitted(Protocol):
+    """A model that has seen a table."""
+
+    @property
+    def space(self) -> ConfigSpace: ...
+    @property
+    def metric(self) -> Metric: ...
+    @property
+    def target(self) -> str: ...
+    @property
+    def diagnostics(self) -> Diagnostics: ...
+
+    def predict(
+        self,
+        configs: Configs,
+        environment: str | None = None,
+        quantiles: Sequence[float] = QUANTILES,
+    ) -> pd.DataFrame:
+        """What a new measurement would give: `mean`, `std` and a column `qNN` a quantile.
+
+        In the metric's unit, the index of `configs` kept; the noise of one measurement
+        is included. `environment` is the target unless named.
+        """
+        ...
+
+
+@runtime_checkable
+class HasPosterior(Protocol):
+    """A fitted model whose belief about several configurations is jointly Gaussian."""
+
+    def posterior(self, configs: Configs, environment: str | None = None) -> Posterior:
+        """The joint posterior of the noise-free metric on its transformed scale."""
+        ...
+
+
+class Model(Protocol):
+    """A frozen recipe."""
+
+    def fit(self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0) -> Fitted:
+        """The model fitted to every usable row of the table.
+
+        Raises
+        ------
+        FitError
+            If there is nothing to fit, or a value does not fit the metric's transform.
+        UnknownEnvironment, TableError
+            For a target or a metric that the table does not know. A target without
+            rows is known when the table describes its environment.
+        """
+        ...
