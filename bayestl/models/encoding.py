@@ -1,0 +1,159 @@
+"""The only door from tables to tensors: configurations as float64 features.
+
+Every feature lies in [0, 1], so that one prior on lengthscales fits all of them:
+
+    Real, Integer         position in the domain, on a log scale where the option says so
+    Ordinal of numbers    position between its first and last level, on a log scale when
+                          the levels are positive and span more than two decades
+    Ordinal of text       rank
+    Boolean               0 or 1
+    Categorical           one indicator a choice
+    not active            an indicator of its own, beside a neutral position
+
+The columns of one option form a `Group`, which has one lengthscale. A numeric option with
+a few levels has two groups, its position and its levels: where the metric is smooth in
+the option the evidence gives the position a short lengthscale and the levels a long
+one, where the levels behave as unrelated choices the other way round. So the data choose
+between ordinal and one-hot, by degrees, and the lengthscales record what they chose.
+
+An option with one level says nothing and has no column.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from bayestl.data.options import Categorical, Integer, Option, Ordinal, Real, Value
+from bayestl.data.space import ConfigSpace
+
+FEW_LEVELS = range(3, 9)
+"""How many levels a numeric option may have to be seen as choices too."""
+
+_INDICATOR = math.sqrt(0.5)  # two choices are then at distance 1, as false and true are
+_NEUTRAL = 0.5
+
+
+@dataclass(frozen=True)
+class Group:
+    """The columns that share one lengthscale: an option, or the levels of an option.
+
+    Parameters
+    ----------
+    option : the option's name
+    levels : the levels that have an indicator each; empty for a position
+    optional : whether the option can be inactive, which takes one more column
+    """
+
+    option: str
+    levels: tuple[Value, ...] = ()
+    optional: bool = False
+
+    @property
+    def name(self) -> str:
+        """What diagnostics call the group."""
+        return f"{self.option} (levels)" if self.levels else self.option
+
+    @property
+    def width(self) -> int:
+        """How many columns the group has."""
+        return (len(self.levels) or 1) + self.optional
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """The features of the configurations of a space.
+
+    Parameters
+    ----------
+    space : the union space of a table, so that levels which only one environment has,
+        or which nobody has measured yet, have their place
+    """
+
+    space: ConfigSpace
+    groups: tuple[Group, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        groups = [
+            group
+            for name, option in self.space.options.items()
+            for group in _groups(name, option, name in self.space.conditions)
+        ]
+        object.__setattr__(self, "groups", tuple(groups))
+
+    @property
+    def column_groups(self) -> tuple[int, ...]:
+        """For each column, the position of its group."""
+        return tuple(g for g, group in enumerate(self.groups) for _ in range(group.width))
+
+    @property
+    def width(self) -> int:
+        """How many columns there are."""
+        return len(self.column_groups)
+
+    def encode(self, configurations: pd.DataFrame) -> torch.Tensor:
+        """(n, width) features of canonical configurations, as `ConfigSpace.frame` returns them."""
+        features = np.zeros((len(configurations), self.width))
+        start = 0
+        for group in self.groups:
+            values = configurations[group.option].tolist()
+            block = features[:, start : start + group.width]
+            _fill(block, group, self.space.options[group.option], values)
+            start += group.width
+        return torch.from_numpy(features)
+
+
+def _groups(name: str, option: Option, optional: bool) -> list[Group]:
+    levels = option.levels
+    if levels is not None and len(levels) == 1:
+        return [Group(name, (), True)] if optional else []
+    if isinstance(option, Categorical):
+        return [Group(name, option.choices, optional)]
+    position = Group(name, (), optional)
+    numeric = isinstance(option, Integer) or (isinstance(option, Ordinal) and option.numeric)
+    if numeric and levels is not None and len(levels) in FEW_LEVELS:
+        return [position, Group(name, levels)]
+    return [position]
+
+
+def _fill(block: np.ndarray, group: Group, option: Option, values: Sequence[Any]) -> None:
+    """Write the group's columns; `block` starts as zeros."""
+    inactive = np.array([value is None for value in values], dtype=bool)
+    if group.optional:
+        block[inactive, -1] = _INDICATOR
+    active = np.flatnonzero(~inactive)
+    if group.levels:
+        rank = {_key(level): column for column, level in enumerate(group.levels)}
+        block[active, [rank[_key(values[row])] for row in active]] = _INDICATOR
+        return
+    block[inactive, 0] = _NEUTRAL
+    block[active, 0] = _positions(option, [values[row] for row in active])
+
+
+def _key(value: Value) -> tuple[bool, Value]:
+    return isinstance(value, bool), value  # 1 and True are two settings, but one dict key
+
+
+def _positions(option: Option, values: Sequence[Any]) -> np.ndarray:
+    """Positions in [0, 1]; an option with one level is at 0.5 throughout."""
+    if isinstance(option, (Real, Integer)):
+        low, high, log = option.low, option.high, option.log
+    elif isinstance(option, Ordinal) and option.numeric:
+        low, high = float(option.levels[0]), float(option.levels[-1])
+        log = low > 0 and high / low > 100
+    else:
+        assert option.levels is not None
+        rank = {_key(level): float(position) for position, level in enumerate(option.levels)}
+        values, low, high, log = [rank[_key(v)] for v in values], 0.0, len(rank) - 1.0, False
+    numbers = np.array(values, dtype=float)
+    if low == high:
+        return np.full(len(numbers), _NEUTRAL)
+    if log:
+        numbers, low, high = np.log(numbers), math.log(low), math.log(high)
+    return (numbers - low) / (high - low)

@@ -1,0 +1,282 @@
+"""Coregionalized Gaussian processes: three frozen recipes and what they become once fitted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from bayestl.data.measurement import Metric
+from bayestl.data.space import ConfigSpace
+from bayestl.data.table import MeasurementTable
+from bayestl.errors import FitError, UnknownEnvironment
+from bayestl.models.conditioning import Conditioned
+from bayestl.models.encoding import Encoding
+from bayestl.models.fitting import Fit, Hyperparameters, fit, one_thread
+from bayestl.models.kernels import CoregionalizedKernel, EnvironmentNoise
+from bayestl.models.model import QUANTILES, Configs, Diagnostics
+from bayestl.models.observations import CONDITIONED_ROWS, FITTED_ROWS, Observations
+from bayestl.models.posterior import Posterior
+from bayestl.models.scaling import Scaling, TransformName
+
+
+@dataclass(frozen=True)
+class MultiTaskGP:
+    """Recipe: one function shared by all environments, scaled and shifted in each (ICM).
+
+        f_t = m_t + A[t] u + delta_t,  cov = (A A^T + diag(v))[t, t'] k(x, x')
+
+    The intrinsic coregionalization model of Bonilla, Chai and Williams (2008,
+    "Multi-task Gaussian process prediction") with free signs and a rank of one, plus an
+    environment-specific part, so that a misleading source can be left behind.
+
+    Parameters
+    ----------
+    transform : `log` for a positive metric, `identity`, or `auto`, which takes the
+        logarithm when every value is positive and says so when it does not
+    """
+
+    transform: TransformName = "auto"
+
+    def fit(self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0) -> FittedGP:
+        """The process fitted to every usable row; see `Model.fit`."""
+        return _fit(self, table, metric, target, seed, latents=1, stretch=False)
+
+
+@dataclass(frozen=True)
+class LMCGP:
+    """Recipe: several functions shared by all environments, mixed differently in each (LMC).
+
+        f_t = m_t + sum_q A[t, q] u_q + delta_t
+
+    The linear model of coregionalization (Journel and Huijbregts, 1978; Alvarez, Rosasco
+    and Lawrence, 2012, "Kernels for vector-valued functions"): each latent function has
+    its own lengthscales; the environment-specific delta_t shares those of the first up
+    to one multiplier.
+
+    Parameters
+    ----------
+    latents : how many functions are shared
+    transform : as for `MultiTaskGP`
+    """
+
+    latents: int = 2
+    transform: TransformName = "auto"
+
+    def __post_init__(self) -> None:
+        if self.latents < 1:
+            raise FitError(f"expected at least one latent function, got {self.latents}")
+
+    def fit(self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0) -> FittedGP:
+        """The process fitted to every usable row; see `Model.fit`."""
+        return _fit(self, table, metric, target, seed, latents=self.latents, stretch=True)
+
+
+@dataclass(frozen=True)
+class TargetOnlyGP:
+    """Recipe: a Gaussian process of the target's measurements alone, blind to all sources.
+
+    Parameters
+    ----------
+    transform : as for `MultiTaskGP`
+    """
+
+    transform: TransformName = "auto"
+
+    def fit(self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0) -> FittedGP:
+        """The process fitted to the target's usable rows; see `Model.fit`."""
+        return _fit(self, table.of(target), metric, target, seed, latents=1, stretch=False)
+
+
+@dataclass(frozen=True)
+class FittedGP:
+    """A coregionalized process that has seen a table.
+
+    Parameters
+    ----------
+    metric, target, diagnostics : see `Fitted`
+    encoding, scaling : the doors to the standardised world in which `belief` lives
+    environments : the names behind the environments' positions, the target first
+    table_order : the same names in the order of the table
+    belief : the conditioned process
+    """
+
+    metric: Metric
+    target: str
+    diagnostics: Diagnostics
+    encoding: Encoding
+    scaling: Scaling
+    environments: tuple[str, ...]
+    table_order: tuple[str, ...]
+    belief: Conditioned
+
+    @property
+    def space(self) -> ConfigSpace:
+        """The union space of the table."""
+        return self.encoding.space
+
+    def predict(
+        self,
+        configs: Configs,
+        environment: str | None = None,
+        quantiles: Sequence[float] = QUANTILES,
+    ) -> pd.DataFrame:
+        """What a new measurement would give, in the metric's unit; see `Fitted.predict`.
+
+        Raises
+        ------
+        ConfigurationError
+            For a configuration that the space does not know.
+        UnknownEnvironment
+            For an environment that the fit did not see.
+        """
+        x, index = self.inputs(configs, environment)
+        mean, variance = self.belief.marginals(x)
+        variance = variance + self.belief.noise(x)
+        return self.scaling.summary(mean.numpy(), variance.numpy(), quantiles, index)
+
+    def posterior(self, configs: Configs, environment: str | None = None) -> Posterior:
+        """The joint posterior of the noise-free metric on its transformed scale."""
+        x, _ = self.inputs(configs, environment)
+        with torch.no_grad():
+            mean, covariance = self.belief.joint(x)
+        spread = self.scaling.spread
+        return Posterior(
+            self.scaling.centre + spread * mean.numpy(),
+            spread**2 * covariance.numpy(),
+            spread**2 * self.belief.noise(x).numpy(),
+        )
+
+    def environment_correlation(self) -> pd.DataFrame:
+        """Environments x environments: how alike their responses to the options are."""
+        with torch.no_grad():
+            covariance = self.belief.hyperparameters.kernel.coregionalization.numpy()
+        deviation = np.sqrt(np.diag(covariance))
+        correlation = pd.DataFrame(
+            covariance / np.outer(deviation, deviation), self.environments, self.environments
+        )
+        return correlation.loc[list(self.table_order), list(self.table_order)]
+
+    def inputs(
+        self, configs: Configs, environment: str | None = None
+    ) -> tuple[torch.Tensor, pd.Index]:
+        """(n, width + 1) inputs of the process for configurations, and their index."""
+        position = self.position(environment)
+        frame = self.space.frame(configs)
+        features = self.encoding.encode(frame)
+        where = torch.full((len(features), 1), float(position), dtype=torch.float64)
+        return torch.cat([features, where], dim=-1), frame.index
+
+    def position(self, environment: str | None = None) -> int:
+        """The position of an environment, the target's unless named."""
+        name = self.target if environment is None else environment
+        if name not in self.environments:
+            raise UnknownEnvironment(
+                f"unknown environment {name!r}; this model knows {', '.join(self.table_order)}"
+            )
+        return self.environments.index(name)
+
+    def leave_one_out_density(self) -> np.ndarray:
+        """The log density of each target measurement given all others, on the transformed scale.
+
+        In closed form, with the hyperparameters held; comparable between models of the
+        same metric and transform.
+        """
+        rows = torch.nonzero(self.belief.x[:, -1] == 0).squeeze(-1)
+        with torch.no_grad():
+            mean, variance = self.belief.leave_one_out(rows)
+        error = self.belief.z[rows] - mean
+        density = -0.5 * (error**2 / variance + variance.log() + math.log(2 * math.pi))
+        return density.numpy() - math.log(self.scaling.spread)
+
+
+def _fit(
+    recipe: MultiTaskGP | LMCGP | TargetOnlyGP,
+    table: MeasurementTable,
+    metric: str,
+    target: str,
+    seed: int,
+    *,
+    latents: int,
+    stretch: bool,
+) -> FittedGP:
+    seen = Observations.of(table, metric, target, recipe.transform)
+    environments = len(seen.environments)
+    groups = seen.encoding.column_groups
+    hyperparameters = Hyperparameters(
+        CoregionalizedKernel(groups, environments, latents, stretch),
+        EnvironmentNoise(environments),
+    )
+    fitted_rows = seen.subset(FITTED_ROWS, seed)
+    kept_rows = seen.subset(CONDITIONED_ROWS, seed)
+    outcome = fit(hyperparameters, *seen.take(fitted_rows))
+    with one_thread():
+        belief = Conditioned.on(hyperparameters, *seen.take(kept_rows))
+    warnings = _warnings(seen, recipe.transform, outcome, len(kept_rows), belief.jitter)
+    n_target = int(seen.is_target.sum())
+    diagnostics = Diagnostics(
+        model=repr(recipe),
+        n_source=len(seen.z) - n_target,
+        n_target=n_target,
+        dropped=seen.dropped,
+        warnings=tuple(warnings),
+        details=_details(seen, hyperparameters, outcome, len(fitted_rows), belief),
+    )
+    return FittedGP(
+        metric=table.metric(metric),
+        target=target,
+        diagnostics=diagnostics,
+        encoding=seen.encoding,
+        scaling=seen.scaling,
+        environments=seen.environments,
+        table_order=table.environment_names,
+        belief=belief,
+    )
+
+
+def _warnings(
+    seen: Observations, transform: TransformName, outcome: Fit, kept: int, jitter: float
+) -> list[str]:
+    warnings = []
+    if transform == "auto" and not seen.scaling.log:
+        warnings.append("some values are not positive, so the metric is modelled without a log")
+    if not outcome.converged:
+        warnings.append(f"the hyperparameters did not converge: {outcome.message}")
+    if kept < len(seen.z):
+        warnings.append(f"conditioned on {kept} of {len(seen.z)} measurements, to bound the cost")
+    if jitter:
+        warnings.append(f"the covariance needed {jitter:g} added to its diagonal")
+    return warnings
+
+
+def _details(
+    seen: Observations,
+    hyperparameters: Hyperparameters,
+    outcome: Fit,
+    fitted: int,
+    belief: Conditioned,
+) -> dict[str, Any]:
+    kernel, spread = hyperparameters.kernel, seen.scaling.spread
+    with torch.no_grad():
+        lengthscales = [
+            dict(zip((g.name for g in seen.encoding.groups), k.lengthscale.tolist(), strict=True))
+            for k in kernel.options
+        ]
+        noise = (spread * hyperparameters.noise.variance.sqrt()).tolist()
+        loadings = kernel.loadings.tolist()
+    return {
+        "transform": "log" if seen.scaling.log else "identity",
+        "evidence": outcome.evidence,
+        "evaluations": outcome.evaluations,
+        "fitted_on": fitted,
+        "conditioned_on": len(belief.z),
+        "jitter": belief.jitter,
+        "lengthscales": lengthscales,
+        "loadings": dict(zip(seen.environments, loadings, strict=True)),
+        "noise": dict(zip(seen.environments, noise, strict=True)),
+    }

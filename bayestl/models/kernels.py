@@ -1,0 +1,214 @@
+"""Covariances over options and over environments, built on gpytorch's kernels and priors.
+
+An input is a row of features (see `encoding`) followed by the environment's index. The
+covariance is the second line of the model, for environments t, t' and configurations x, x':
+
+    f_t(x) = m + m_t + sum_q A[t, q] u_q(x) + delta_t(x)
+    k      = c + c_e [t = t'] + sum_q A[t, q] A[t', q] k_q(x, x') + [t = t'] v_t k_delta(x, x')
+
+k_delta is k_1 with every lengthscale multiplied by one number. ICM is one latent, LMC is
+several. Every log-normal prior is given by its mode, which is where a maximum a posteriori
+estimate stays when there are no data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from gpytorch.constraints import GreaterThan
+from gpytorch.kernels import Kernel
+from gpytorch.module import Module
+from gpytorch.priors import LogNormalPrior, NormalPrior
+
+
+def positive(module: Module, name: str, shape: Sequence[int], mode: float, spread: float) -> None:
+    """Register a positive parameter, optimised on the log scale, with a log-normal prior.
+
+    `raw_<name>` starts at the prior's mode; `spread` is the standard deviation of the log.
+    """
+    constraint = GreaterThan(1e-6, transform=torch.exp, inv_transform=torch.log)
+    start = torch.full(tuple(shape), mode, dtype=torch.float64)
+    module.register_parameter(
+        f"raw_{name}", torch.nn.Parameter(constraint.inverse_transform(start))
+    )
+    module.register_constraint(f"raw_{name}", constraint)
+    prior = LogNormalPrior(math.log(mode) + spread**2, spread)
+    module.register_prior(f"{name}_prior", prior, lambda m: value(m, name))
+
+
+def value(module: Module, name: str) -> torch.Tensor:
+    """The value of a parameter that `positive` registered."""
+    constraint = getattr(module, f"raw_{name}_constraint")
+    return constraint.transform(getattr(module, f"raw_{name}"))
+
+
+class Matern52(torch.autograd.Function):
+    """(1 + d + d^2/3) exp(-d) with d = sqrt(5 s), of a squared distance s.
+
+    The derivative in s, -5/6 (1 + d) exp(-d), has no pole at zero distance, where the
+    chain rule through the square root has one.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, squared: torch.Tensor) -> torch.Tensor:
+        distance = (5.0 * squared).sqrt_()
+        decay = torch.exp(-distance)
+        slope = (1.0 + distance).mul_(decay)
+        ctx.save_for_backward(slope)
+        return distance.square_().div_(3.0).mul_(decay).add_(slope)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        (slope,) = ctx.saved_tensors
+        return gradients[0] * slope * (-5.0 / 6.0)
+
+
+def squared_distance(x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
+    """(..., n, m) squared Euclidean distances between the rows of x1 and of x2."""
+    square1, square2 = x1.square().sum(-1, keepdim=True), x2.square().sum(-1, keepdim=True)
+    product = x1 @ x2.transpose(-1, -2)
+    return (square1 + square2.transpose(-1, -2) - 2.0 * product).clamp_min(0.0)
+
+
+class OptionKernel(Kernel):
+    """Matern-5/2 over configurations, one lengthscale a group of columns.
+
+    The prior on lengthscales grows with the square root of the number of groups (Hvarfner,
+    Hellsten and Nardi, 2024, "Vanilla Bayesian optimization performs great in high
+    dimensions"), so that many options do not make all configurations unrelated.
+
+    Parameters
+    ----------
+    column_groups : for each column, the position of its group
+    """
+
+    has_lengthscale = False  # gpytorch's own has one a column
+
+    def __init__(self, column_groups: Sequence[int]) -> None:
+        super().__init__()
+        groups = max(column_groups, default=-1) + 1
+        self.register_buffer("column_groups", torch.tensor(column_groups, dtype=torch.long))
+        mode = math.exp(math.sqrt(2) - 3) * math.sqrt(max(groups, 1))
+        positive(self, "lengthscale", (groups,), mode, math.sqrt(3))
+
+    @property
+    def lengthscale(self) -> torch.Tensor:
+        """(groups,)"""
+        return value(self, "lengthscale")
+
+    def forward(
+        self,
+        x1: torch.Tensor,
+        x2: torch.Tensor,
+        diag: bool = False,
+        last_dim_is_batch: bool = False,
+        stretch: torch.Tensor | float = 1.0,
+    ) -> torch.Tensor:
+        """k(x1, x2), with every lengthscale multiplied by `stretch`."""
+        scale = self.lengthscale[self.column_groups] * stretch
+        x1, x2 = x1 / scale, x2 / scale
+        if diag:
+            return Matern52.apply((x1 - x2).square().sum(-1))  # type: ignore[return-value]
+        return Matern52.apply(squared_distance(x1, x2))  # type: ignore[return-value]
+
+
+class CoregionalizedKernel(Kernel):
+    """The covariance of the module's equation, over configurations and environments.
+
+    Parameters
+    ----------
+    column_groups : for each feature, the position of its group
+    environments : how many there are, T; the last column of an input counts from 0
+    latents : Q; the first is what environments have in common (loadings around 1),
+        further ones are how they differ (loadings around 0)
+    stretch : whether the residual's lengthscales may differ from the first latent's by
+        a common factor; without it, A A^T + diag(v) is the coregionalization of ICM
+    """
+
+    def __init__(
+        self,
+        column_groups: Sequence[int],
+        environments: int,
+        latents: int = 1,
+        stretch: bool = False,
+    ) -> None:
+        super().__init__()
+        self.options = torch.nn.ModuleList([OptionKernel(column_groups) for _ in range(latents)])
+        common = torch.zeros(latents, dtype=torch.float64)
+        common[0] = 1.0
+        start = common.repeat(environments, 1)
+        start[:, 1:] = _contrasts(environments, latents - 1)
+        self.register_parameter("loadings", torch.nn.Parameter(start))
+        self.register_prior("loadings_prior", NormalPrior(common, 0.5), lambda m: m.loadings)
+        positive(self, "amplitude", (), mode=1.0, spread=1.0)
+        positive(self, "residual", (environments,), mode=0.01, spread=1.5)
+        positive(self, "offset", (), mode=1.0, spread=1.0)
+        self.stretch = stretch
+        if stretch:
+            positive(self, "residual_stretch", (), mode=1.0, spread=0.5)
+
+    @property
+    def coregionalization(self) -> torch.Tensor:
+        """(T, T), the covariance of the environments' functions at one configuration."""
+        return value(self, "amplitude") ** 2 * (
+            self.loadings @ self.loadings.T + torch.diag(value(self, "residual"))
+        )
+
+    def forward(
+        self,
+        x1: torch.Tensor,
+        x2: torch.Tensor,
+        diag: bool = False,
+        last_dim_is_batch: bool = False,
+    ) -> torch.Tensor:
+        x1, environment1 = x1[..., :-1], x1[..., -1].long()
+        x2, environment2 = x2[..., :-1], x2[..., -1].long()
+        loadings1, loadings2 = self.loadings[environment1], self.loadings[environment2]
+        own = value(self, "residual")[environment1]
+        if not diag:
+            environment1, environment2 = environment1.unsqueeze(-1), environment2.unsqueeze(-2)
+            loadings1, loadings2 = loadings1.unsqueeze(-2), loadings2.unsqueeze(-3)
+            own = own.unsqueeze(-1)
+        same = (environment1 == environment2).to(x1.dtype)
+        own = own * same
+        weights = [loadings1[..., q] * loadings2[..., q] for q in range(len(self.options))]
+        if self.stretch:
+            stretch = value(self, "residual_stretch")
+            total = own * self.options[0].forward(x1, x2, diag, stretch=stretch)
+        else:
+            weights[0] = weights[0] + own
+            total = 0.0
+        for weight, kernel in zip(weights, self.options, strict=True):
+            total = total + weight * kernel.forward(x1, x2, diag)
+        return value(self, "amplitude") ** 2 * total + 1.0 + value(self, "offset") * same
+
+
+def _contrasts(environments: int, latents: int) -> torch.Tensor:
+    """(T, latents) small starting values with which no two latents are alike."""
+    t = torch.arange(environments, dtype=torch.float64).unsqueeze(-1) + 0.5
+    q = torch.arange(1, latents + 1, dtype=torch.float64)
+    return 0.3 * torch.cos(math.pi * t * q / environments)
+
+
+class EnvironmentNoise(Module):
+    """The variance of one measurement in each environment, around a common level.
+
+    An environment with few or no measurements borrows the level of the others.
+    """
+
+    def __init__(self, environments: int) -> None:
+        super().__init__()
+        positive(self, "level", (), mode=0.005, spread=1.0)
+        positive(self, "ratio", (environments,), mode=1.0, spread=0.5)
+
+    @property
+    def variance(self) -> torch.Tensor:
+        """(T,)"""
+        return value(self, "level") * value(self, "ratio")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., n), the variance at inputs whose last column is the environment."""
+        return self.variance[x[..., -1].long()]

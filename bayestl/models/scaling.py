@@ -1,0 +1,124 @@
+"""Between a metric in its unit and the scale on which it is Gaussian.
+
+    z = (g(y) - centre) / spread        g: the logarithm for positive metrics, else identity
+
+`spread` is pooled within the environments and kept away from zero by one imagined
+observation, so that it is safe with no, one or equal values. `centre` is shared: how far
+an environment lies from it is for the model to infer (an offset with a prior), since
+the mean of one or two target points would be a poor thing to subtract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri
+
+from bayestl.errors import FitError
+
+TransformName = Literal["auto", "log", "identity"]
+
+TYPICAL_SPREAD = 0.5
+"""The imagined observation's distance from the mean: log units, or a fraction of the metric."""
+
+_LARGEST = np.log(np.finfo(float).max)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """An invertible map between metric and standardised values.
+
+    Parameters
+    ----------
+    log : whether g is the logarithm
+    centre, spread : on the scale of g
+    """
+
+    log: bool
+    centre: float
+    spread: float
+
+    @classmethod
+    def of(
+        cls, values: np.ndarray, environments: np.ndarray, transform: TransformName = "auto"
+    ) -> Scaling:
+        """The scaling of the (n,) values measured in the (n,) environments.
+
+        With `transform="auto"` the logarithm serves when every value is positive.
+
+        Raises
+        ------
+        FitError
+            For a value that is not positive when `transform` is `log`; the message
+            names the position, the environment and the value.
+        """
+        if transform not in ("auto", "log", "identity"):
+            raise FitError(f"expected transform 'auto', 'log' or 'identity', got {transform!r}")
+        log = transform == "log" or (transform == "auto" and bool((values > 0).all()))
+        if log and not (values > 0).all():
+            row = int(np.argmin(values > 0))
+            raise FitError(
+                f"row {row} in environment {environments[row]!r} is {values[row]:g}: a log "
+                "transform needs positive values; drop the row, or set transform='identity'"
+            )
+        g = np.log(values) if log else values
+        groups = [g[environments == name] for name in dict.fromkeys(environments.tolist())]
+        unit = TYPICAL_SPREAD * (1.0 if log else float(np.abs(g).mean()) or 1.0)
+        squares = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
+        spread = np.sqrt((unit**2 + squares) / (1 + len(g) - len(groups)))
+        return cls(log, float(np.mean([group.mean() for group in groups])), float(spread))
+
+    def scale(self, values: np.ndarray) -> np.ndarray:
+        """Standardised values of a metric."""
+        g = np.log(values) if self.log else values
+        return (g - self.centre) / self.spread
+
+    def unscale(self, scaled: np.ndarray) -> np.ndarray:
+        """The metric whose standardised values these are."""
+        g = self.centre + self.spread * scaled
+        return np.exp(np.minimum(g, _LARGEST)) if self.log else g
+
+    def summary(
+        self, mean: np.ndarray, variance: np.ndarray, quantiles: Sequence[float], index: pd.Index
+    ) -> pd.DataFrame:
+        """Mean, std and quantiles of the metric where its standardised value is Gaussian.
+
+        Quantiles are exact, g being monotone. Under the logarithm the metric is
+        log-normal: mean exp(m + v/2), std mean * sqrt(exp(v) - 1), computed as logarithms
+        so that a hopelessly wide belief gives a large number and no overflow.
+        """
+        m, v = self.centre + self.spread * mean, self.spread**2 * variance
+        if self.log:
+            log_mean = m + v / 2
+            # log(exp(v) - 1) / 2, for v from tiny to huge
+            log_std = log_mean + (v + np.log(-np.expm1(-np.maximum(v, 1e-300)))) / 2
+            columns = {"mean": _exp(log_mean), "std": _exp(log_std)}
+        else:
+            columns = {"mean": m, "std": np.sqrt(v)}
+        for quantile in quantiles:
+            z = mean + np.sqrt(variance) * ndtri(quantile)
+            columns[quantile_column(quantile)] = self.unscale(z)
+        return pd.DataFrame(columns, index=index)
+
+
+def _exp(exponent: np.ndarray) -> np.ndarray:
+    return np.exp(np.minimum(exponent, _LARGEST))
+
+
+def quantile_column(quantile: float) -> str:
+    """The column of a quantile: `q05` for 0.05, `q97.5` for 0.975.
+
+    Raises
+    ------
+    ValueError
+        If the quantile is not strictly between 0 and 1.
+    """
+    if not 0 < quantile < 1:
+        raise ValueError(f"expected quantiles strictly between 0 and 1, got {quantile!r}")
+    percent = round(100 * quantile, 6)
+    whole = percent == int(percent)
+    return f"q{int(percent):02d}" if whole else f"q{percent:g}"
