@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bayestl.data.space import Configuration
 from bayestl.errors import TableError
+
+if TYPE_CHECKING:  # a measuring child process stays free of pandas
+    from bayestl.data.space import Configuration
 
 
 class Status(StrEnum):

@@ -1,0 +1,66 @@
+"""One measurement at a time on a machine: two at once would time each other."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bayestl.errors import EngineError
+
+PAUSE_S = 0.05
+log = logging.getLogger(__name__)
+
+
+def lock_path() -> Path:
+    """The file whose lock is the right to measure, one a user."""
+    folder = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    return Path(folder) / f"bayestl-{os.getuid()}.lock"
+
+
+@contextmanager
+def device_lock(timeout_s: float, path: Path | None = None) -> Iterator[None]:
+    """Hold the right to measure; the kernel gives it back if this process dies.
+
+    Raises
+    ------
+    EngineError
+        If another process still holds it after `timeout_s` seconds, or the file
+        cannot be opened.
+    """
+    path = path or lock_path()
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise EngineError(f"cannot open the lock {path}: {error.strerror}") from None
+    try:
+        _acquire(descriptor, timeout_s, path)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, timeout_s: float, path: Path) -> None:
+    deadline, told = time.monotonic() + timeout_s, False
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace") or "unknown"
+        if time.monotonic() >= deadline:
+            raise EngineError(
+                f"process {holder} has been measuring on this machine for {timeout_s:g} s "
+                f"({path}); wait until it ends, or stop it"
+            )
+        if not told:
+            log.info("waiting for process %s, which is measuring on this machine", holder)
+            told = True
+        time.sleep(PAUSE_S)

@@ -1,0 +1,156 @@
+"""Facts about this machine, read from the kernel; what cannot be read is None."""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bayestl.errors import UnknownEnvironment
+
+FLAGS = (
+    *("sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni"),
+    *("avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "hypervisor"),
+    *("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2"),
+)
+"""Instruction sets that change how fast a network runs."""
+
+MIB = 1024 * 1024
+
+
+def read_text(path: str | Path) -> str | None:
+    """A kernel file's text, stripped; None where it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None
+
+
+def available_cores() -> tuple[int, ...]:
+    """The logical cores that this process may use."""
+    return tuple(sorted(os.sched_getaffinity(0)))
+
+
+def parse_cores(text: str) -> tuple[int, ...]:
+    """The cores in text such as ``"0"``, ``"0-3"`` or ``"0,2"``, sorted.
+
+    Raises
+    ------
+    UnknownEnvironment
+        If the text is no list of cores.
+    """
+    cores: set[int] = set()
+    try:
+        for part in text.split(","):
+            low, _, high = part.strip().partition("-")
+            first, last = int(low), int(high or low)
+            if not 0 <= first <= last < 65_536:
+                raise ValueError
+            cores.update(range(first, last + 1))
+    except ValueError:
+        raise UnknownEnvironment(
+            f"expected cores such as '0', '0-3' or '0,2', got {text!r}"
+        ) from None
+    return tuple(sorted(cores))
+
+
+def format_cores(cores: tuple[int, ...]) -> str:
+    """The text that `parse_cores` reads, ranges shortened."""
+    parts: list[list[int]] = []
+    for core in sorted(cores):
+        if parts and core == parts[-1][-1] + 1:
+            parts[-1].append(core)
+        else:
+            parts.append([core])
+    return ",".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)
+
+
+@cache
+def physical_cores() -> int:
+    """How many cores the machine has, threads of one core counted once."""
+    siblings = {
+        read_text(path)
+        for path in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/topology/thread_siblings_list")
+    }
+    return len(siblings - {None}) or os.cpu_count() or 1
+
+
+@cache
+def processor() -> str:
+    """The processor's name."""
+    for line in (read_text("/proc/cpuinfo") or "").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("model name", "Model", "Hardware") and value.strip():
+            return value.strip()
+    board = read_text("/proc/device-tree/model")
+    return (board or "").strip("\0") or platform.machine()
+
+
+@cache
+def processor_flags() -> tuple[str, ...]:
+    """Those of `FLAGS` that the processor has."""
+    for line in (read_text("/proc/cpuinfo") or "").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            present = set(value.split())
+            return tuple(flag for flag in FLAGS if flag in present)
+    return ()
+
+
+def governor(core: int = 0) -> str | None:
+    """The frequency governor of a core, such as ``"performance"``."""
+    return read_text(f"/sys/devices/system/cpu/cpu{core}/cpufreq/scaling_governor")
+
+
+def memory_mib() -> dict[str, float | None]:
+    """Total and available memory, and the control group's limit, in MiB."""
+    lines = dict(
+        line.split(":", 1) for line in (read_text("/proc/meminfo") or "").splitlines() if ":" in line
+    )
+
+    def kib(name: str) -> float | None:
+        return int(lines[name].split()[0]) / 1024 if name in lines else None
+
+    return {"total": kib("MemTotal"), "available": kib("MemAvailable"), "limit": _group_limit()}
+
+
+def _group_limit() -> float | None:
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        text = read_text(path)
+        if text and text.isdigit() and int(text) < 1 << 60:  # version 1 writes "no limit" as 2^63
+            return int(text) / MIB
+    return None
+
+
+def kernel_kills() -> int | None:
+    """How many processes the kernel has killed for want of memory since it started."""
+    for line in (read_text("/proc/vmstat") or "").splitlines():
+        name, _, count = line.partition(" ")
+        if name == "oom_kill":
+            return int(count)
+    return None
+
+
+@cache
+def hardware() -> dict[str, Any]:
+    """What does not change while the machine runs."""
+    return {
+        "processor": processor(),
+        "flags": list(processor_flags()),
+        "physical_cores": physical_cores(),
+        "kernel": f"{platform.system()} {platform.release()}",
+    }
+
+
+def load() -> dict[str, Any]:
+    """How busy the machine is: load average, CPU pressure in %, and stolen time in s."""
+    pressure = (read_text("/proc/pressure/cpu") or "").partition("\n")[0].split()
+    average = next((part[6:] for part in pressure if part.startswith("avg10=")), None)
+    times = (read_text("/proc/stat") or "").partition("\n")[0].split()
+    return {
+        "load_average": round(os.getloadavg()[0], 2),
+        "cpu_pressure_percent": float(average) if average else None,
+        "stolen_s": int(times[8]) / os.sysconf("SC_CLK_TCK") if len(times) > 8 else None,
+    }
