@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,13 @@ MAX_LENGTH = 1_000
 MAX_DEPTH = 40
 
 _Term = Callable[[Mapping[str, Any]], Any]
+
+
+def _is_in(value: Any, items: Any) -> bool:
+    if not isinstance(items, tuple):  # "8" in "int8" would be true of text
+        raise TypeError("'in' needs a list, such as (1, 2)")
+    return value in items
+
 
 _ARITHMETIC = {
     ast.Add: operator.add,
@@ -42,8 +50,8 @@ _COMPARISONS = {
     ast.LtE: operator.le,
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
-    ast.In: lambda a, b: a in b,
-    ast.NotIn: lambda a, b: a not in b,
+    ast.In: _is_in,
+    ast.NotIn: lambda a, b: not _is_in(a, b),
 }
 _FUNCTIONS = {"min": min, "max": max, "abs": abs}
 _CONSTANTS = {"true": True, "false": False}
@@ -67,7 +75,9 @@ class Expression:
         if not isinstance(self.text, str) or len(self.text) > MAX_LENGTH:
             raise SpaceError(f"expected an expression of at most {MAX_LENGTH} characters")
         try:
-            tree = ast.parse(self.text.strip(), mode="eval").body
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # such as an invalid escape in a text
+                tree = ast.parse(self.text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             reason = getattr(error, "msg", str(error))
             raise SpaceError(f"cannot read the expression {self.text!r}: {reason}") from None
@@ -76,13 +86,16 @@ class Expression:
         object.__setattr__(self, "names", frozenset(names))
         object.__setattr__(self, "_evaluate", term)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Expression, (self.text,)  # closures can neither be copied nor sent to a process
+
     def holds(self, values: Mapping[str, Value | None]) -> bool | None:
         """Whether the relation holds; None when it speaks of an option that is not active."""
         if any(values[name] is None for name in self.names):
             return None
         try:
             return bool(self._evaluate(values))
-        except (TypeError, ZeroDivisionError, OverflowError) as error:
+        except (TypeError, ValueError, ArithmeticError) as error:
             shown = {name: values[name] for name in sorted(self.names)}
             raise SpaceError(f"cannot evaluate {self.text!r} at {shown}: {error}") from None
 
@@ -139,8 +152,9 @@ class _Compiler:
 
         def evaluate(values: Mapping[str, Any]) -> Any:
             x, y = a(values), b(values)
-            if isinstance(x, str) or isinstance(y, str):  # "a" * 10**9 would eat the memory
-                raise TypeError("arithmetic needs numbers")
+            for side in (x, y):  # "a" * 999999999 and (1, 2) * 999999999 would eat the memory
+                if not isinstance(side, (int, float)):
+                    raise TypeError("arithmetic needs numbers")
             return function(x, y)
 
         return evaluate

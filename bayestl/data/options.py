@@ -4,7 +4,8 @@ An option is a domain without a name; a `ConfigSpace` gives it one. Every kind
 answers the same few questions:
 
     contains(value)   is the value in the domain?
-    canonical(value)  the value in the option's own type (numpy and text unwrapped)
+    canonical(value)  the value in the option's own type (numpy scalars unwrapped)
+    parse(text)       the value that a text means, such as a cell of a CSV file
     at(u)             the value at quantile u of the option's prior, 0 <= u < 1
     levels            all values in order, or None when there are too many to list
     default           the value that a configuration has when it does not say
@@ -13,8 +14,9 @@ answers the same few questions:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar
 
 from bayestl.errors import ConfigurationError, SpaceError
@@ -25,6 +27,9 @@ Value = bool | int | float | str
 MAX_LISTED_LEVELS = 1_000_000
 """An integer range longer than this is sampled, never enumerated."""
 
+_DERIVED: Any = None
+"""A default that the option derives from its domain when it is made."""
+
 
 def _plain(value: Any) -> Any:
     """The Python scalar inside a numpy scalar; anything else unchanged."""
@@ -34,9 +39,9 @@ def _plain(value: Any) -> Any:
 def _number(value: Any) -> float | int | None:
     """The value as a finite number, or None: text and booleans are not numbers."""
     value = _plain(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return value
+    return value if abs(value) <= sys.float_info.max else None  # False for NaN too
 
 
 def _check_interval(low: float, high: float, log: bool) -> None:
@@ -49,6 +54,7 @@ def _check_interval(low: float, high: float, log: bool) -> None:
 class _Domain:
     """What the kinds share: the test of a value, in terms of `canonical`."""
 
+    __slots__ = ()
     kind: ClassVar[str]
 
     def canonical(self, value: Any) -> Value:
@@ -62,6 +68,21 @@ class _Domain:
             return False
         return True
 
+    def parse(self, text: str) -> Value:
+        """The value of the domain that a text means: ``"8"``, ``"8.0"``, ``"true"``, ``"int8"``.
+
+        Raises
+        ------
+        ConfigurationError
+            If it means none.
+        """
+        for read in (str, _boolean_in, int, float):  # a level that is this very text comes first
+            try:
+                return self.canonical(read(text))
+            except (ConfigurationError, ValueError):
+                continue
+        return self.canonical(text)
+
 
 @dataclass(frozen=True, slots=True)
 class Real(_Domain):
@@ -70,7 +91,7 @@ class Real(_Domain):
     low: float
     high: float
     log: bool = False
-    default: float = None  # type: ignore[assignment]
+    default: float = _DERIVED
     unit: str = ""
     doc: str = ""
     kind: ClassVar[str] = "real"
@@ -109,14 +130,14 @@ class Integer(_Domain):
     low: int
     high: int
     log: bool = False
-    default: int = None  # type: ignore[assignment]
+    default: int = _DERIVED
     unit: str = ""
     doc: str = ""
     kind: ClassVar[str] = "integer"
 
     def __post_init__(self) -> None:
         _check_interval(self.low, self.high, self.log)
-        if float(self.low) != int(self.low) or float(self.high) != int(self.high):
+        if self.low != int(self.low) or self.high != int(self.high):
             raise SpaceError(f"expected whole numbers, got low={self.low!r}, high={self.high!r}")
         object.__setattr__(self, "low", int(self.low))
         object.__setattr__(self, "high", int(self.high))
@@ -150,15 +171,16 @@ class Ordinal(_Domain):
     """One of a list of levels whose order matters, such as a frequency table in MHz."""
 
     levels: tuple[Value, ...]
-    default: Value = None  # type: ignore[assignment]
+    default: Value = _DERIVED
     unit: str = ""
     doc: str = ""
+    _level: Mapping[Value, Value] = field(init=False, compare=False, repr=False)
     kind: ClassVar[str] = "ordinal"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "levels", _checked_levels(self.levels))
-        numbers = [_number(level) for level in self.levels]
-        if all(number is not None for number in numbers) and numbers != sorted(numbers):  # type: ignore[type-var]
+        object.__setattr__(self, "_level", {level: level for level in self.levels})
+        if self.numeric and list(self.levels) != sorted(map(_rank, self.levels)):
             raise SpaceError(f"expected numeric levels in ascending order, got {self.levels!r}")
         default = self.levels[0] if self.default is None else self.default
         object.__setattr__(self, "default", _checked_default(self, default))
@@ -169,7 +191,7 @@ class Ordinal(_Domain):
         return all(_number(level) is not None for level in self.levels)
 
     def canonical(self, value: Any) -> Value:
-        return _one_of(self.levels, value)
+        return _one_of(self._level, value)
 
     def at(self, u: float) -> Value:
         return self.levels[min(int(u * len(self.levels)), len(self.levels) - 1)]
@@ -180,13 +202,15 @@ class Categorical(_Domain):
     """One of a set of choices without an order."""
 
     choices: tuple[Value, ...]
-    default: Value = None  # type: ignore[assignment]
+    default: Value = _DERIVED
     unit: str = field(default="", repr=False)
     doc: str = ""
+    _level: Mapping[Value, Value] = field(init=False, compare=False, repr=False)
     kind: ClassVar[str] = "categorical"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "choices", _checked_levels(self.choices))
+        object.__setattr__(self, "_level", {choice: choice for choice in self.choices})
         default = self.choices[0] if self.default is None else self.default
         object.__setattr__(self, "default", _checked_default(self, default))
 
@@ -195,7 +219,7 @@ class Categorical(_Domain):
         return self.choices
 
     def canonical(self, value: Any) -> Value:
-        return _one_of(self.choices, value)
+        return _one_of(self._level, value)
 
     def at(self, u: float) -> Value:
         return self.choices[min(int(u * len(self.choices)), len(self.choices) - 1)]
@@ -236,12 +260,70 @@ def same_value(a: Any, b: Any) -> bool:
     return isinstance(a, bool) == isinstance(b, bool) and a == b
 
 
-def _one_of(levels: tuple[Value, ...], value: Any) -> Value:
+def option_to_dict(option: Option) -> dict[str, Any]:
+    """The option as plain values, for JSON and TOML: its kind, and what is not at its default."""
+    values: dict[str, Any] = {"kind": option.kind}
+    for key, default in _parameters(type(option)).items():
+        value = getattr(option, key)
+        if key == "default" or default is MISSING or value != default:
+            values[key] = list(value) if isinstance(value, tuple) else value
+    return values
+
+
+def option_from_dict(values: Mapping[str, Any]) -> Option:
+    """The option that `option_to_dict` wrote.
+
+    Raises
+    ------
+    SpaceError
+        For an unknown kind, an unknown or missing parameter, or one of the wrong type.
+    """
+    kinds = {kind.kind: kind for kind in (Real, Integer, Ordinal, Categorical, Boolean)}
+    kind = values.get("kind")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise SpaceError(f"expected a kind out of {', '.join(kinds)}, got {kind!r}")
+    known = _parameters(kinds[kind])
+    given = {key: value for key, value in values.items() if key != "kind"}
+    for key, value in given.items():
+        if key not in known:
+            raise SpaceError(f"unknown key {key!r} of kind {kind!r}; expected {', '.join(known)}")
+        if key in _TYPES and not isinstance(value, _TYPES[key]):
+            raise SpaceError(f"{key}: expected a {_TYPES[key].__name__}, got {value!r}")
+    for key, default in known.items():
+        if default is MISSING and key not in given:
+            raise SpaceError(f"kind {kind!r} needs the key {key!r}")
+    return kinds[kind](**given)
+
+
+_TYPES: Mapping[str, type] = {"log": bool, "unit": str, "doc": str, "levels": list, "choices": list}
+"""The types of the parameters whose values no option checks by itself."""
+
+
+def _parameters(kind: type[Option]) -> dict[str, Any]:
+    """The parameters of a kind of option, with their defaults."""
+    return {parameter.name: parameter.default for parameter in fields(kind) if parameter.init}
+
+
+def _boolean_in(text: str) -> bool:
+    named = {"true": True, "false": False}.get(text.strip().lower())
+    if named is None:
+        raise ValueError(f"expected true or false, got {text!r}")
+    return named
+
+
+def _rank(level: Value) -> float:
+    number = _number(level)
+    assert number is not None
+    return number
+
+
+def _one_of(level: Mapping[Value, Value], value: Any) -> Value:
     value = _plain(value)
-    for level in levels:
-        if same_value(level, value):
-            return level
-    shown = ", ".join(repr(level) for level in levels[:8]) + (", ..." if len(levels) > 8 else "")
+    if isinstance(value, (bool, int, float, str)):
+        found = level.get(value)
+        if found is not None and same_value(found, value):
+            return found
+    shown = ", ".join(map(repr, list(level)[:8])) + (", ..." if len(level) > 8 else "")
     raise ConfigurationError(f"expected one of {shown}, got {value!r}")
 
 
@@ -249,12 +331,15 @@ def _checked_levels(levels: Sequence[Any]) -> tuple[Value, ...]:
     if isinstance(levels, str) or not len(levels):
         raise SpaceError(f"expected a non-empty list of levels, got {levels!r}")
     plain = tuple(_plain(level) for level in levels)
-    for position, level in enumerate(plain):
-        finite = isinstance(level, (str, bool)) or _number(level) is not None
-        if not finite:
+    seen: dict[Value, Value] = {}
+    for level in plain:
+        if not isinstance(level, (str, bool)) and _number(level) is None:
             raise SpaceError(f"expected levels that are text, numbers or booleans, got {level!r}")
-        if any(same_value(level, other) for other in plain[:position]):
-            raise SpaceError(f"expected distinct levels, got {level!r} twice")
+        # 1 and True would be one key of a dict, 1 and "1" one cell of a CSV file
+        for form in {level, str(level)}:
+            if form in seen:
+                raise SpaceError(f"expected distinct levels, got {seen[form]!r} and {level!r}")
+            seen[form] = level
     return plain
 
 

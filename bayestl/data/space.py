@@ -7,17 +7,27 @@ An option whose condition does not hold is not active: its value is None.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
 
 from bayestl.data.expression import Expression
-from bayestl.data.options import Categorical, Integer, Option, Ordinal, Real, Value
+from bayestl.data.options import (
+    Categorical,
+    Integer,
+    Option,
+    Ordinal,
+    Real,
+    Value,
+    option_from_dict,
+    option_to_dict,
+)
 from bayestl.errors import ConfigurationError, SpaceError
 
 Configuration = dict[str, Value | None]
@@ -27,7 +37,7 @@ Key = tuple[Any, ...]
 """A configuration as a hashable value."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class ConfigSpace:
     """The options of a system with their domains, conditions and constraints.
 
@@ -35,9 +45,9 @@ class ConfigSpace:
     ----------
     options : mapping from name to option
         Such as ``{"threads": Integer(1, 8), "precision": Categorical(("fp32", "fp16"))}``.
-    constraints : expressions that every configuration must satisfy
+    constraints : expressions, or their text, that every configuration must satisfy
         A constraint that speaks of an option that is not active is satisfied.
-    conditions : mapping from option to expression
+    conditions : mapping from option to expression, or its text
         The option is active only where the expression holds; an option that depends
         on one that is not active is not active either.
 
@@ -46,14 +56,58 @@ class ConfigSpace:
     SpaceError
         If a name, an expression or a condition is malformed, conditions form a
         circle, or the default configuration violates a constraint.
+
+    Examples
+    --------
+    >>> from bayestl.data.options import Categorical, Integer
+    >>> space = ConfigSpace(
+    ...     {
+    ...         "mode": Categorical(("sequential", "parallel")),
+    ...         "threads": Integer(1, 8, default=2),
+    ...         "spin": Integer(0, 1000),
+    ...     },
+    ...     constraints=["mode == 'sequential' or threads >= 2"],
+    ...     conditions={"spin": "mode == 'parallel'"},
+    ... )
+    >>> space.default
+    {'mode': 'sequential', 'threads': 2, 'spin': None}
+    >>> space.configuration({"mode": "parallel", "threads": 4.0})
+    {'mode': 'parallel', 'threads': 4, 'spin': 0}
+    >>> space.contains({"mode": "parallel", "threads": 1})
+    False
     """
 
     options: Mapping[str, Option]
-    constraints: Sequence[Expression | str] = ()
-    conditions: Mapping[str, Expression | str] = field(default_factory=dict)
+    constraints: tuple[Expression, ...]
+    conditions: Mapping[str, Expression]
     _order: tuple[str, ...] = field(init=False, compare=False, repr=False)
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        options: Mapping[str, Option],
+        constraints: Iterable[Expression | str] = (),
+        conditions: Mapping[str, Expression | str] | None = None,
+    ) -> None:
+        if isinstance(constraints, str):
+            raise SpaceError(f"expected a list of constraints, got the text {constraints!r}")
+        relations = {name: _expression(text) for name, text in (conditions or {}).items()}
+        object.__setattr__(self, "options", MappingProxyType(dict(options)))
+        object.__setattr__(self, "constraints", tuple(map(_expression, constraints)))
+        object.__setattr__(self, "conditions", MappingProxyType(relations))
+        self._check()
+        object.__setattr__(self, "_order", self._activation_order())
+        violated = self._violated(self.default)
+        if violated is not None:
+            raise SpaceError(f"the default configuration violates {violated.text!r}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ConfigSpace, (dict(self.options), self.constraints, dict(self.conditions))
+
+    def __hash__(self) -> int:
+        return hash((self.names, self.constraints))
+
+    def _check(self) -> None:
+        """Raise unless options have names and kinds, and expressions speak of options."""
         if not self.options:
             raise SpaceError("expected at least one option, got none")
         for name, option in self.options.items():
@@ -63,19 +117,15 @@ class ConfigSpace:
                 raise SpaceError(
                     f"option {name!r}: expected a kind such as Integer, got {option!r}"
                 )
-        object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
-        object.__setattr__(self, "constraints", tuple(map(_expression, self.constraints)))
-        conditions = {name: _expression(text) for name, text in self.conditions.items()}
-        object.__setattr__(self, "conditions", MappingProxyType(conditions))
-        for expression in (*self.constraints, *conditions.values()):
-            self._check_names(expression)
-        for name in conditions:
+        for name in self.conditions:
             if name not in self.options:
                 raise SpaceError(f"a condition names the unknown option {name!r}; {self._known()}")
-        object.__setattr__(self, "_order", self._activation_order())
-        violated = self._violated(self._activate({}))
-        if violated is not None:
-            raise SpaceError(f"the default configuration violates {violated.text!r}")
+        for expression in (*self.constraints, *self.conditions.values()):
+            for name in sorted(expression.names):
+                if name not in self.options:
+                    raise SpaceError(
+                        f"{expression.text!r} names the unknown option {name!r}; {self._known()}"
+                    )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -116,8 +166,9 @@ class ConfigSpace:
         result = self._activate(given)
         for name in given:
             if result[name] is None:
+                condition = self.conditions[name].text
                 raise ConfigurationError(
-                    f"option {name!r} is active only where {self.conditions[name].text!r}; leave it out"  # type: ignore[union-attr]
+                    f"option {name!r} is active only where {condition!r}; leave it out"
                 )
         violated = self._violated(result)
         if violated is not None:
@@ -136,31 +187,56 @@ class ConfigSpace:
     def frame(self, configs: pd.DataFrame | Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         """Canonical configurations, one a row, one object column an option; index kept.
 
-        Unlike `configuration`, a frame must have a column for every option: a column
-        left out by mistake would otherwise silently become its default.
+        Unlike `configuration`, a frame must have a column for every option and a value
+        for every active one: what is left out by mistake would otherwise silently
+        become its default.
 
         Raises
         ------
         ConfigurationError
-            As `configuration`, naming the row; or for a missing column.
+            As `configuration`, naming the row; or for a missing column or value.
         """
         if not isinstance(configs, pd.DataFrame):
-            configs = pd.DataFrame(
-                [self.configuration(c) for c in configs], columns=self.names, dtype=object
-            )
+            return self._frame_of(configs)
         missing = [name for name in self.names if name not in configs.columns]
         if missing:
             raise ConfigurationError(f"expected a column for every option, missing {missing}")
         if not configs.columns.is_unique:
             raise ConfigurationError(f"expected distinct columns, got {list(configs.columns)}")
-        rows = []
-        records = configs[list(self.names)].astype(object).to_dict("records")
-        for label, record in zip(configs.index, records, strict=True):
-            try:
-                rows.append(self.configuration(record))  # type: ignore[arg-type]
-            except ConfigurationError as error:
-                raise ConfigurationError(f"row {label!r}: {error}") from None
-        return pd.DataFrame(rows, columns=list(self.names), index=configs.index, dtype=object)
+        absent = configs[list(self.names)].isna()
+        columns = {
+            name: _canonical(option, configs[name].tolist(), absent[name].tolist())
+            for name, option in self.options.items()
+        }
+        result = pd.DataFrame(columns, index=configs.index, dtype=object)
+        faulty = (result.isna().to_numpy() != absent.to_numpy()).any(axis=1)  # outside its domain
+        faulty |= (self.active(result).to_numpy() == absent.to_numpy()).any(axis=1)
+        faulty |= ~self.satisfied(result)
+        if faulty.any():
+            self._refuse_row(configs, int(np.argmax(faulty)))
+        return result
+
+    def active(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Whether each option is active in each row of canonical values."""
+        values = {name: frame[name].tolist() for name in self.names}
+        result = {name: np.ones(len(frame), dtype=bool) for name in self.names}
+        for name in self._order:
+            if name in self.conditions:
+                holds = [held is True for held in _holds(self.conditions[name], values)]
+                result[name] = np.array(holds, dtype=bool)
+                values[name] = [
+                    value if on else None for value, on in zip(values[name], holds, strict=True)
+                ]
+        return pd.DataFrame(result, index=frame.index)
+
+    def satisfied(self, frame: pd.DataFrame) -> np.ndarray:
+        """Whether each row of canonical values satisfies every constraint; (n,) boolean."""
+        result = np.ones(len(frame), dtype=bool)
+        for constraint in self.constraints:
+            values = {name: frame[name].tolist() for name in constraint.names}
+            if values:
+                result &= [held is not False for held in _holds(constraint, values)]
+        return result
 
     def key(self, config: Mapping[str, Any]) -> Key:
         """The canonical configuration as a hashable value, equal for equal configurations."""
@@ -200,38 +276,77 @@ class ConfigSpace:
         shared = [c for c in first.constraints if all(c in space.constraints for space in spaces)]
         return ConfigSpace(options, shared, first.conditions)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The space as plain values, for JSON and TOML; the order of the options counts."""
+        return {
+            "options": {name: option_to_dict(option) for name, option in self.options.items()},
+            "constraints": [constraint.text for constraint in self.constraints],
+            "conditions": {name: relation.text for name, relation in self.conditions.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ConfigSpace:
+        """The space that `to_dict` wrote.
+
+        Raises
+        ------
+        SpaceError
+            As the constructor and `option_from_dict`.
+        """
+        options = {
+            name: option_from_dict(option) for name, option in values.get("options", {}).items()
+        }
+        return cls(options, values.get("constraints", ()), values.get("conditions", {}))
+
+    def _frame_of(self, configs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+        rows = []
+        for row, values in enumerate(configs):
+            try:
+                rows.append(self.configuration(values))
+            except ConfigurationError as error:
+                raise ConfigurationError(f"row {row}: {error}") from None
+        return pd.DataFrame(rows, columns=list(self.names), dtype=object)
+
+    def _refuse_row(self, configs: pd.DataFrame, position: int) -> NoReturn:
+        """Raise what is wrong with a row that `frame` found faulty."""
+        record = {name: configs[name].tolist()[position] for name in self.names}
+        label = configs.index[position]
+        try:
+            complete = self.configuration(record)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"row {label!r}: {error}") from None
+        absent = [
+            name for name in self.names if _is_missing(record[name]) and complete[name] is not None
+        ]
+        raise ConfigurationError(
+            f"row {label!r}: no value of {', '.join(map(repr, absent))}; "
+            "every active option needs one"
+        )
+
     def _activate(self, given: Mapping[str, Value]) -> Configuration:
         """`given` with defaults filled in and options that are not active set to None."""
         values: Configuration = dict.fromkeys(self.names)
         for name in self._order:
             condition = self.conditions.get(name)
-            if condition is None or condition.holds(values):  # type: ignore[union-attr]
+            if condition is None or condition.holds(values):
                 values[name] = given.get(name, self.options[name].default)
         return values
 
     def _violated(self, values: Configuration) -> Expression | None:
         for constraint in self.constraints:
-            if constraint.holds(values) is False:  # type: ignore[union-attr]
-                return constraint  # type: ignore[return-value]
+            if constraint.holds(values) is False:
+                return constraint
         return None
 
     def _activation_order(self) -> tuple[str, ...]:
         graph = {
-            name: self.conditions[name].names if name in self.conditions else ()
+            name: sorted(self.conditions[name].names) if name in self.conditions else ()
             for name in self.names
-        }  # type: ignore[union-attr]
+        }
         try:
             return tuple(TopologicalSorter(graph).static_order())
         except CycleError as error:
             raise SpaceError(f"conditions form a circle: {' -> '.join(error.args[1])}") from None
-
-    def _check_names(self, expression: Expression | str) -> None:
-        assert isinstance(expression, Expression)
-        for name in sorted(expression.names):
-            if name not in self.options:
-                raise SpaceError(
-                    f"{expression.text!r} names the unknown option {name!r}; {self._known()}"
-                )
 
     def _known(self) -> str:
         return f"expected one of {', '.join(self.names)}"
@@ -241,12 +356,38 @@ def _expression(text: Expression | str) -> Expression:
     return text if isinstance(text, Expression) else Expression(text)
 
 
+def _holds(expression: Expression, columns: Mapping[str, Sequence[Any]]) -> list[bool | None]:
+    """Whether the expression holds in each row; evaluated once for each distinct row."""
+    names = sorted(expression.names)
+    rows = list(zip(*(columns[name] for name in names), strict=True))
+    held = {row: expression.holds(dict(zip(names, row, strict=True))) for row in set(rows)}
+    return [held[row] for row in rows]
+
+
+def _canonical(option: Option, values: Sequence[Any], absent: Sequence[bool]) -> np.ndarray:
+    """Canonical values, each distinct one found once; None where absent or out of the domain."""
+    known: dict[tuple[type, Any], Value | None] = {}
+    result = np.empty(len(values), dtype=object)
+    for row, (value, missing) in enumerate(zip(values, absent, strict=True)):
+        if missing:
+            continue
+        key = (type(value), value)  # 1, 1.0 and True are one key of a dict
+        try:
+            if key not in known:
+                known[key] = option.canonical(value) if option.contains(value) else None
+            result[row] = known[key]
+        except TypeError:  # a list or another value that cannot be a key is in no domain
+            continue
+    return result
+
+
 def _is_missing(value: Any) -> bool:
     """None, and the NaN and NA that pandas puts in its place."""
     return (
         value is None
         or value is pd.NA
-        or (isinstance(value, (float, np.floating)) and np.isnan(value))
+        or value is pd.NaT
+        or (isinstance(value, (float, np.floating)) and bool(np.isnan(value)))
     )
 
 
@@ -270,13 +411,33 @@ def _merged(name: str, options: Sequence[Option]) -> Option:
     if all(option == first for option in options):
         return first
     if any(type(option) is not type(first) or option.unit != first.unit for option in options):
-        raise SpaceError(
-            f"option {name!r}: expected one kind and unit in every space, got {options}"
-        )
+        kinds = ", ".join(dict.fromkeys(f"{o.kind} [{o.unit}]" for o in options))
+        raise SpaceError(f"option {name!r}: expected one kind and unit in every space, got {kinds}")
     if isinstance(first, (Real, Integer)):
-        low, high = min(o.low for o in options), max(o.high for o in options)  # type: ignore[union-attr]
+        ranges = [option for option in options if isinstance(option, (Real, Integer))]
+        low, high = min(option.low for option in ranges), max(option.high for option in ranges)
         return replace(first, low=low, high=high)
-    levels = list(dict.fromkeys(level for option in options for level in option.levels or ()))
+    lists = [option.levels or () for option in options]
     if isinstance(first, Ordinal):
-        return replace(first, levels=tuple(sorted(levels) if first.numeric else levels))  # type: ignore[type-var]
-    return Categorical(tuple(levels), first.default, first.unit, first.doc)
+        return replace(first, levels=_merged_levels(name, lists))
+    if isinstance(first, Categorical):
+        # 1 and True stay two choices here, which Categorical refuses
+        choices = {(type(v) is bool, v): v for levels in lists for v in levels}
+        return replace(first, choices=tuple(choices.values()))
+    return first
+
+
+def _merged_levels(name: str, lists: Sequence[Sequence[Value]]) -> tuple[Value, ...]:
+    """All levels: numbers ascending, others in an order that agrees with every list."""
+    numbers = [v for levels in lists for v in levels if isinstance(v, (int, float))]
+    if len(numbers) == sum(map(len, lists)):
+        return tuple(sorted(set(numbers)))
+    before: dict[Value, set[Value]] = {}
+    for levels in lists:
+        before.setdefault(levels[0], set())
+        for previous, level in pairwise(levels):
+            before.setdefault(level, set()).add(previous)
+    try:
+        return tuple(TopologicalSorter(before).static_order())
+    except CycleError:
+        raise SpaceError(f"option {name!r}: levels are ordered in different ways") from None

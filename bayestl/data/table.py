@@ -226,7 +226,8 @@ class MeasurementTable:
             for environment in table.environments:
                 if environments.setdefault(environment.name, environment) != environment:
                     raise TableError(
-                        f"environment {environment.name!r} is described in two ways; rename one of them"
+                        f"environment {environment.name!r} is described in two ways; "
+                        "rename one of them"
                     )
         space = ConfigSpace.union([table.space for table in tables])
         columns = [*space.names, *_RESERVED, *metrics]
@@ -283,7 +284,8 @@ def _numbers(frame: pd.DataFrame, metric: Metric) -> np.ndarray:
     if infinite.any():
         row = frame.index[int(np.argmax(infinite))]
         raise TableError(
-            f"metric {metric.name!r}: infinite value in row {row!r}; mark it as a failure by its status"
+            f"metric {metric.name!r}: infinite value in row {row!r}; "
+            "mark it as a failure by its status"
         )
     return values
 
