@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 
 from bayestl.data.options import Boolean, Categorical, Integer, Option, Ordinal, Real
@@ -17,16 +19,26 @@ def infer_option(name: str, column: pd.Series) -> Option:
     Text is Categorical; true and false are Boolean; at most 32 distinct numbers are
     an Ordinal; more are an Integer or a Real over their range, on a log scale when
     they are positive and span more than two decades.
+
+    Raises
+    ------
+    TableError
+        For a column without a value, or with one that is no text, boolean or finite number.
     """
     values = [v.item() if hasattr(v, "item") else v for v in column.dropna().unique()]
     if not values:
         raise TableError(f"option {name!r}: no value in any row; leave the column out")
+    for value in values:
+        if not isinstance(value, (bool, int, float, str)):
+            raise TableError(
+                f"option {name!r}: expected text, booleans or numbers, got {type(value).__name__}"
+            )
     if all(isinstance(value, bool) for value in values):
         return Boolean()
     if any(isinstance(value, (bool, str)) for value in values):
         return Categorical(tuple(sorted(values, key=lambda value: (type(value).__name__, value))))
     numbers = sorted(values)
-    if not pd.Series(numbers).abs().lt(float("inf")).all():
+    if not all(math.isfinite(number) for number in numbers):
         raise TableError(f"option {name!r}: expected finite numbers, got an infinite one")
     if len(numbers) <= MAX_ORDINAL_LEVELS:
         return Ordinal(tuple(numbers))

@@ -51,6 +51,10 @@ class ConfigSpace:
         The option is active only where the expression holds; an option that depends
         on one that is not active is not active either.
 
+    Attributes
+    ----------
+    activation_order : the options, each after those that its condition names
+
     Raises
     ------
     SpaceError
@@ -80,7 +84,7 @@ class ConfigSpace:
     options: Mapping[str, Option]
     constraints: tuple[Expression, ...]
     conditions: Mapping[str, Expression]
-    _order: tuple[str, ...] = field(init=False, compare=False, repr=False)
+    activation_order: tuple[str, ...] = field(init=False, compare=False, repr=False)
 
     def __init__(
         self,
@@ -95,7 +99,7 @@ class ConfigSpace:
         object.__setattr__(self, "constraints", tuple(map(_expression, constraints)))
         object.__setattr__(self, "conditions", MappingProxyType(relations))
         self._check()
-        object.__setattr__(self, "_order", self._activation_order())
+        object.__setattr__(self, "activation_order", self._activation_order())
         violated = self._violated(self.default)
         if violated is not None:
             raise SpaceError(f"the default configuration violates {violated.text!r}")
@@ -220,7 +224,7 @@ class ConfigSpace:
         """Whether each option is active in each row of canonical values."""
         values = {name: frame[name].tolist() for name in self.names}
         result = {name: np.ones(len(frame), dtype=bool) for name in self.names}
-        for name in self._order:
+        for name in self.activation_order:
             if name in self.conditions:
                 holds = [held is True for held in _holds(self.conditions[name], values)]
                 result[name] = np.array(holds, dtype=bool)
@@ -252,9 +256,25 @@ class ConfigSpace:
             if name not in self.options:
                 raise ConfigurationError(f"unknown option {name!r}; {self._known()}")
         options = {
-            name: _fixed(option, fixed[name]) if name in fixed else option
+            name: self._fixed(name, fixed[name]) if name in fixed else option
             for name, option in self.options.items()
         }
+        return replace(self, options=options)
+
+    def restricted(self, frame: pd.DataFrame) -> ConfigSpace:
+        """The smallest space that holds every row of a frame made by `frame`.
+
+        An option that is active in no row keeps its domain. Where the default configuration
+        falls outside, the first row takes its place.
+        """
+        seen = {name: [v for v in frame[name].tolist() if v is not None] for name in self.names}
+        first = {name: values[0] for name, values in seen.items() if values}
+        options = dict(self.options)
+        for name, default in first.items():
+            options[name] = _narrowed(self.options[name], seen[name], default)
+        if all(options[name].contains(self.options[name].default) for name in first):
+            for name in first:
+                options[name] = replace(options[name], default=self.options[name].default)
         return replace(self, options=options)
 
     @staticmethod
@@ -326,7 +346,7 @@ class ConfigSpace:
     def _activate(self, given: Mapping[str, Value]) -> Configuration:
         """`given` with defaults filled in and options that are not active set to None."""
         values: Configuration = dict.fromkeys(self.names)
-        for name in self._order:
+        for name in self.activation_order:
             condition = self.conditions.get(name)
             if condition is None or condition.holds(values):
                 values[name] = given.get(name, self.options[name].default)
@@ -347,6 +367,13 @@ class ConfigSpace:
             return tuple(TopologicalSorter(graph).static_order())
         except CycleError as error:
             raise SpaceError(f"conditions form a circle: {' -> '.join(error.args[1])}") from None
+
+    def _fixed(self, name: str, value: Value) -> Option:
+        try:
+            only = self.options[name].canonical(value)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"option {name!r}: {error}") from None
+        return _narrowed(self.options[name], (only,), only)
 
     def _known(self) -> str:
         return f"expected one of {', '.join(self.names)}"
@@ -397,13 +424,16 @@ def _size(option: Option) -> float:
     return math.inf if option.levels is None else len(option.levels)
 
 
-def _fixed(option: Option, value: Value) -> Option:
-    value = option.canonical(value)
+def _narrowed(option: Option, values: Sequence[Value], default: Value) -> Option:
+    """The option with only the canonical values given, or only their range."""
     if isinstance(option, (Real, Integer)):
-        return replace(option, low=value, high=value, default=value)
+        return replace(option, low=min(values), high=max(values), default=default)
+    kept = tuple(level for level in option.levels or () if level in set(values))
     if isinstance(option, Ordinal):
-        return replace(option, levels=(value,), default=value)
-    return Categorical((value,), value, option.unit, option.doc)
+        return replace(option, levels=kept, default=default)
+    if len(kept) == len(option.levels or ()):
+        return replace(option, default=default)
+    return Categorical(kept, default, option.unit, option.doc)
 
 
 def _merged(name: str, options: Sequence[Option]) -> Option:

@@ -39,6 +39,25 @@ class MeasurementTable:
     space : every option with every level that any environment has
     environments : in order of appearance, then those that are known but have no row yet
     metrics : in order
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame(
+    ...     {
+    ...         "threads": [1, 2, 1, 2],
+    ...         "board": ["tx2", "tx2", "xavier", "xavier"],
+    ...         "latency": [40.0, 25.0, 20.0, 11.0],
+    ...     }
+    ... )
+    >>> table = MeasurementTable.from_frame(
+    ...     frame, options=["threads"], environment="board", metrics={"latency": "ms"}
+    ... )
+    >>> table.environment_names
+    ('tx2', 'xavier')
+    >>> table.of("xavier").frame
+      threads environment status  latency
+    0       1      xavier     ok     20.0
+    1       2      xavier     ok     11.0
     """
 
     frame: pd.DataFrame
@@ -81,8 +100,9 @@ class MeasurementTable:
             For a value outside its option's domain or a violated constraint.
         """
         metrics = _as_metrics(metrics)
+        names = _option_names(options)
+        _check_reserved([*names, *(metric.name for metric in metrics)])
         column = environment if isinstance(environment, str) else None
-        names = list(options.names if isinstance(options, ConfigSpace) else options)
         wanted = [*names, *([column] if column else []), *([status] if status else [])]
         _check_columns(frame, [*wanted, *(metric.name for metric in metrics)])
         if isinstance(options, ConfigSpace):
@@ -168,10 +188,57 @@ class MeasurementTable:
         """The options' columns, one row a measurement."""
         return self.frame[list(self.space.names)]
 
+    def space_of(self, environment: str) -> ConfigSpace:
+        """The space restricted to the levels and ranges that an environment was measured at.
+
+        Environments may offer different levels of one option, such as two boards'
+        frequency tables; the table's space holds all of them. Rows which the environment
+        refused (`invalid`, `unsupported`) do not count; an option without a row that
+        counts keeps its domain. Where the default configuration falls outside, the first
+        row that counts takes its place.
+
+        Raises
+        ------
+        UnknownEnvironment
+            If the table has no such environment.
+        """
+        self.environment(environment)
+        refused = self.frame[STATUS].isin((Status.INVALID.value, Status.UNSUPPORTED.value))
+        rows = self.frame[(self.frame[ENVIRONMENT] == environment) & ~refused]
+        return self.space.restricted(rows)
+
+    def replicates(self, metric: str, *, log: bool = False) -> pd.DataFrame:
+        """How often each configuration was measured in each environment, and what came out.
+
+        Returns
+        -------
+        DataFrame
+            `environment`, the options, then `count`, `mean` and `std` (n - 1 in the
+            denominator, NaN for one value) of the usable values, in the metric's unit, or
+            with `log` of their natural logarithm.
+
+        Raises
+        ------
+        TableError
+            For an unknown metric, or a value that has no logarithm.
+        """
+        frame = self.usable(metric).frame
+        values = frame[metric].to_numpy(dtype=float)
+        if log and (values <= 0).any():
+            raise TableError(
+                f"metric {metric!r}: expected positive values for a logarithm, got {values.min():g}"
+            )
+        keys = [ENVIRONMENT, *self.space.names]
+        groups = frame.groupby(keys, dropna=False, sort=False).ngroup()
+        scaled = pd.Series(np.log(values) if log else values, index=frame.index)
+        statistics = scaled.groupby(groups).agg(["count", "mean", "std"])
+        first = frame[keys].groupby(groups).head(1).reset_index(drop=True)
+        return pd.concat([first, statistics.reset_index(drop=True)], axis=1)
+
     def select(self, rows: Any) -> MeasurementTable:
         """The table of some rows, by boolean mask or positions; every environment stays known."""
         mask = np.asarray(rows)
-        frame = self.frame[mask] if mask.dtype == bool else self.frame.iloc[mask]
+        frame = self.frame[mask] if mask.dtype == bool else self.frame.iloc[mask.astype(int)]
         return replace(self, frame=frame.reset_index(drop=True))
 
     def of(self, *environments: str) -> MeasurementTable:
@@ -210,10 +277,13 @@ class MeasurementTable:
         Raises
         ------
         TableError
-            If a metric has two units or directions, or one environment two descriptions.
+            Without a table, if a metric has two units or directions, or if one environment
+            has two descriptions.
         SpaceError
             If the options differ in name, kind, unit or condition.
         """
+        if not tables:
+            raise TableError("expected at least one table, got none")
         metrics: dict[str, Metric] = {}
         environments: dict[str, Environment] = {}
         for table in tables:
@@ -234,6 +304,7 @@ class MeasurementTable:
         frame = pd.concat(
             [table.frame.reindex(columns=columns) for table in tables], ignore_index=True
         )
+        frame[list(space.names)] = space.frame(frame)  # 1.0 in one table is 1 in another
         return MeasurementTable(frame, space, tuple(environments.values()), tuple(metrics.values()))
 
 
@@ -254,6 +325,20 @@ def _as_metrics(metrics: Mapping[str, str] | Sequence[Metric]) -> tuple[Metric, 
             f"expected at least one metric, such as {{'latency': 'ms'}}, got {metrics!r}"
         )
     return result
+
+
+def _option_names(options: ConfigSpace | Sequence[str] | Mapping[str, Option | None]) -> list[str]:
+    if isinstance(options, str):
+        raise TableError(f"expected a list of columns as options, got the text {options!r}")
+    return list(options.names if isinstance(options, ConfigSpace) else options)
+
+
+def _check_reserved(names: Sequence[str]) -> None:
+    for name in names:
+        if name in _RESERVED:
+            raise TableError(
+                f"{name!r} is a column of every table; rename the option or metric of that name"
+            )
 
 
 def _check_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> None:
