@@ -1,0 +1,273 @@
+"""`FittedRegression`: a scikit-learn regressor behind the one socket, with calibrated intervals.
+
+Every baseline goes the same way: observations as the Gaussian processes see them (the same
+encoding, the same transform), repeats averaged, one regressor for the point
+prediction, and regressors that left points out for the intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayestl.baselines.conformal import FEW_POINTS, HeldOut, Regressor
+from bayestl.data.measurement import Metric
+from bayestl.data.space import ConfigSpace
+from bayestl.data.table import MeasurementTable
+from bayestl.errors import FitError, UnknownEnvironment
+from bayestl.models.encoding import Encoding
+from bayestl.models.model import QUANTILES, Configs, Diagnostics
+from bayestl.models.observations import Observations
+from bayestl.models.scaling import Scaling, TransformName, quantile_column
+
+FOLDS = 10
+"""Into how many folds the target's configurations are cut for CV+; fewer points, fewer folds."""
+
+FOLDS_OF_MANY = 5
+"""As `FOLDS`, where more than `MANY_ROWS` rows make every fold dear."""
+
+MANY_ROWS = 500
+
+_BLOCK = 1_000  # configurations predicted at once, to bound memory
+
+Fit = Callable[[np.ndarray, np.ndarray, np.ndarray], Regressor]
+"""From (n, p) features, (n,) values and (n,) weights to a regressor."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a regressor learns from: one row a configuration and environment.
+
+    Parameters
+    ----------
+    x : (n, p) features; one indicator an environment comes last where sources are pooled
+    z : (n,) standardised values, repeats averaged
+    weights : (n,), how much each row counts
+    is_target : (n,)
+    repeats_row : (r,), for each measurement in the target, its row
+    repeats_z : (r,), its standardised value
+    """
+
+    x: np.ndarray
+    z: np.ndarray
+    weights: np.ndarray
+    is_target: np.ndarray
+    repeats_row: np.ndarray
+    repeats_z: np.ndarray
+
+    @classmethod
+    def of(cls, observations: Observations) -> Examples:
+        """The examples in `observations`.
+
+        A row counts by its number of repeats; where there are sources, the target's
+        rows together count as much as all sources' rows together.
+        """
+        raw, z = observations.x.numpy(), observations.z.numpy()
+        rows, row, counts = np.unique(raw, axis=0, return_inverse=True, return_counts=True)
+        row = row.ravel()
+        environment, is_target = rows[:, -1], rows[:, -1] == 0
+        weights = counts.astype(float)
+        n_target = weights[is_target].sum()
+        if 0 < n_target < weights.sum():
+            weights[is_target] *= weights[~is_target].sum() / n_target
+        at_target = is_target[row]
+        return cls(
+            x=_with_indicators(rows[:, :-1], environment, len(observations.environments)),
+            z=np.bincount(row, z) / counts,
+            weights=weights,
+            is_target=is_target,
+            repeats_row=row[at_target],
+            repeats_z=z[at_target],
+        )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A regressor and what its intervals need.
+
+    Parameters
+    ----------
+    regressor : learned from every row
+    members : learned without some of the target's rows
+    left_out : (target rows, members), whether the member never saw the row
+    """
+
+    regressor: Regressor
+    members: Sequence[Regressor]
+    left_out: np.ndarray
+
+    def held_out(self, examples: Examples) -> HeldOut:
+        """What the members got wrong about each measurement of the rows they left out."""
+        judged = self.left_out.any(axis=1)
+        shares = self.left_out[judged] / self.left_out[judged].sum(axis=1, keepdims=True)
+        x = examples.x[examples.is_target][judged]
+        predicted = np.zeros(len(x))
+        for share, member in zip(shares.T, self.members, strict=True):
+            predicted += share * member.predict(x) if len(x) else 0.0
+        position = np.full(len(examples.z), -1)
+        position[np.flatnonzero(examples.is_target)[judged]] = np.arange(len(x))
+        row = position[examples.repeats_row]
+        row, z = row[row >= 0], examples.repeats_z[row >= 0]
+        return HeldOut(self.members, shares[row], np.abs(z - predicted[row]), len(x))
+
+
+@dataclass(frozen=True)
+class FittedRegression:
+    """A regressor that has seen a table.
+
+    Parameters
+    ----------
+    metric, target, diagnostics : see `Fitted`
+    encoding, scaling : how configurations become features, and values become z
+    environments : how many environments have an indicator among the features
+    regressor : the point prediction of z
+    held_out : what it got wrong about the target's points that it had not seen
+    """
+
+    metric: Metric
+    target: str
+    diagnostics: Diagnostics
+    encoding: Encoding
+    scaling: Scaling
+    environments: int
+    regressor: Regressor
+    held_out: HeldOut
+
+    @property
+    def space(self) -> ConfigSpace:
+        """The union space of the table."""
+        return self.encoding.space
+
+    def predict(
+        self,
+        configs: Configs,
+        environment: str | None = None,
+        quantiles: Sequence[float] = QUANTILES,
+    ) -> pd.DataFrame:
+        """What a new measurement would give, in the metric's unit; see `Fitted.predict`.
+
+        The mean and std are those of a (log-)normal around the point prediction whose
+        standard deviation is half the width of the central 68 % interval, which
+        outliers do not move.
+
+        Raises
+        ------
+        ConfigurationError
+            For a configuration that the space does not know.
+        UnknownEnvironment
+            For another environment than the target, for which nothing is calibrated.
+        """
+        if environment not in (None, self.target):
+            raise UnknownEnvironment(
+                f"{self.diagnostics.model} was fitted for {self.target!r} alone; fit it with "
+                f"target={environment!r} to predict there"
+            )
+        columns = [quantile_column(level) for level in quantiles]
+        frame = self.space.frame(configs)
+        features = self.encoding.encode(frame).numpy()
+        x = _with_indicators(features, np.zeros(len(features)), self.environments)
+        blocks = [x[start : start + _BLOCK] for start in range(0, len(x), _BLOCK)] or [x]
+        parts = [self._predict(block, quantiles) for block in blocks]
+        centre, std, *ends = (np.concatenate(part) for part in zip(*parts, strict=True))
+        result = self.scaling.summary(centre, np.square(std), (), frame.index)
+        for column, end in zip(columns, ends, strict=True):
+            result[column] = self.scaling.unscale(end)
+        return result
+
+    def _predict(self, x: np.ndarray, levels: Sequence[float]) -> list[np.ndarray]:
+        """The centre, the robust standard deviation and the quantiles of z."""
+        if not len(x):
+            return [np.empty(0)] * (2 + len(levels))
+        centre = np.asarray(self.regressor.predict(x), dtype=float)
+        low, high, *ends = self.held_out.quantiles(x, centre, (0.159, 0.841, *levels))
+        return [centre, (high - low) / 2, *ends]
+
+
+def fit_regression(
+    recipe: Any,
+    train: Callable[[Examples], Trained],
+    table: MeasurementTable,
+    metric: str,
+    target: str,
+    *,
+    pooled: bool = False,
+) -> FittedRegression:
+    """The recipe fitted to the target's usable rows, or with `pooled` to every environment's.
+
+    This is how any scikit-learn estimator becomes a model: `train` turns examples into
+    the regressor and the members that left points out.
+
+    Raises
+    ------
+    FitError
+        If there is no usable row, or a value does not fit the transform.
+    UnknownEnvironment, TableError
+        For a target or a metric that the table does not know.
+    """
+    seen = table if pooled else table.of(target)
+    if not pooled and not len(seen.usable(metric)):
+        raise FitError(
+            f"{recipe}: expected measurements of {metric!r} in {target!r}, got none; measure some "
+            "configurations there, or take a model that learns from sources, such as TransferGP"
+        )
+    observations = Observations.of(seen, metric, target, recipe.transform)
+    examples = Examples.of(observations)
+    trained = train(examples)
+    held_out = trained.held_out(examples)
+    return FittedRegression(
+        metric=table.metric(metric),
+        target=target,
+        diagnostics=Diagnostics(
+            model=str(recipe),
+            n_source=int((~observations.is_target).sum()),
+            n_target=int(observations.is_target.sum()),
+            dropped=observations.dropped,
+            warnings=tuple(_warnings(recipe, observations, held_out)),
+            details={"log": observations.scaling.log, "calibration_points": held_out.points},
+        ),
+        encoding=observations.encoding,
+        scaling=observations.scaling,
+        environments=len(observations.environments),
+        regressor=trained.regressor,
+        held_out=held_out,
+    )
+
+
+def cross_validated(examples: Examples, *, fit: Fit, seed: int) -> Trained:
+    """The regressor, and one for each fold of the target's configurations that it left out.
+
+    The sources' rows are in every fold's training set.
+    """
+    regressor = fit(examples.x, examples.z, examples.weights)
+    rows = np.flatnonzero(examples.is_target)
+    folds = min(FOLDS if len(examples.z) <= MANY_ROWS else FOLDS_OF_MANY, len(rows))
+    if len(examples.z) < 2:  # leaving the only row out leaves nothing to learn from
+        folds = 0
+    fold = np.random.default_rng(seed).permutation(len(rows)) % max(folds, 1)
+    members = []
+    for left_out in range(folds):
+        kept = np.ones(len(examples.z), dtype=bool)
+        kept[rows[fold == left_out]] = False
+        members.append(fit(examples.x[kept], examples.z[kept], examples.weights[kept]))
+    return Trained(regressor, members, fold[:, None] == np.arange(folds))
+
+
+def _with_indicators(features: np.ndarray, environment: np.ndarray, count: int) -> np.ndarray:
+    """The features, and one indicator an environment where there are several."""
+    if count < 2:
+        return features
+    return np.column_stack([features, environment[:, None] == np.arange(count)])
+
+
+def _warnings(recipe: Any, observations: Observations, held_out: HeldOut) -> Iterator[str]:
+    if recipe.transform == "auto" and not observations.scaling.log:
+        yield "some values are not positive: fitted on the metric itself, not on its logarithm"
+    if held_out.points < FEW_POINTS:
+        yield (
+            f"intervals rest on {held_out.points} configurations of the target that a fit had not "
+            f"seen, fewer than {FEW_POINTS}: they are wide by assumption, not calibrated"
+        )
