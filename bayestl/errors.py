@@ -30,6 +30,10 @@ class SpecificationError(BayestlError, ValueError):
     """A specification file (TOML) is malformed; the message names its line."""
 
 
+class FileError(BayestlError, OSError):
+    """A file is missing, too large, or cannot be read or written."""
+
+
 class FitError(BayestlError, ValueError):
     """A model cannot be fitted to what it was given."""
 
@@ -48,6 +52,10 @@ class EngineUnavailable(EngineError, ImportError):
 
 class NetworkError(BayestlError, ValueError):
     """A network file is missing or cannot be read."""
+
+
+class CampaignError(BayestlError, ValueError):
+    """A campaign is malformed, or is told something that its state does not allow."""
 
 
 class StoreError(BayestlError, OSError):

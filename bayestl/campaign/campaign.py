@@ -1,0 +1,320 @@
+"""`Campaign`: a plan that chooses what to measure as it learns.
+
+    source      a table, or a survey that is measured first
+    initial     the default configuration, then a space-filling sample
+    learning    fit, score the candidates, measure the best; refit, and so on
+
+It stops by its budget, when the expected error is small enough, or when no candidate
+is left. A failed measurement is data: it is not repeated, and it teaches what to avoid.
+torch is loaded with the first fit, not with this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtr
+
+from bayestl.acquisition.acquisition import Acquisition
+from bayestl.acquisition.variance import IntegratedVariance
+from bayestl.campaign.budget import Budget, Stop
+from bayestl.campaign.plain import space_from_dict, space_to_dict, table_from_dict, table_to_dict
+from bayestl.campaign.plan import Belief, check_measurement
+from bayestl.campaign.recipes import acquisition_recipe, model_recipe, recipe_to_dict
+from bayestl.campaign.state import State, Trial
+from bayestl.campaign.survey import Survey
+from bayestl.data.environment import Environment
+from bayestl.data.measurement import Measurement, Metric
+from bayestl.data.sampling import candidates, sample
+from bayestl.data.space import ConfigSpace, Configuration
+from bayestl.data.table import MeasurementTable
+from bayestl.errors import AcquisitionError, CampaignError, FitError
+from bayestl.models.model import Fitted, Model
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """Learn a metric over a space in a target environment from few measurements.
+
+    Parameters
+    ----------
+    space : the target's options
+    target : where to measure
+    metric : the name of the metric to learn
+    metrics : everything that is measured, that metric among it
+    source : measurements of other environments: a table, or a survey that is measured
+        first; None for none
+    model, acquisition : the recipes
+    budget : what may be spent in the target
+    initial : how many configurations to measure before the model is asked: the default
+        configuration first, which everything is compared with, then a Sobol sample
+    batch : how many configurations to choose between two fits
+    candidates : the size of the pool that is scored, over which the accuracy is stated
+    replicates : whether a configuration may be chosen again
+    seed : of the sample, the fits and the choices
+
+    Raises
+    ------
+    CampaignError
+        If the metric is not measured, a count is not positive, or the source is the target.
+    SpaceError, TableError
+        If the source has other options or units.
+    """
+
+    space: ConfigSpace
+    target: Environment
+    metric: str
+    metrics: Sequence[Metric]
+    source: MeasurementTable | Survey | None = None
+    model: Model = field(default_factory=lambda: model_recipe("TransferGP"))
+    acquisition: Acquisition = field(default_factory=IntegratedVariance)
+    budget: Budget = field(default_factory=Budget)
+    initial: int = 3
+    batch: int = 1
+    candidates: int = 1_000
+    replicates: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metrics", tuple(self.metrics))
+        known = [metric.name for metric in self.metrics]
+        if self.metric not in known:
+            raise CampaignError(f"unknown metric {self.metric!r}; expected one of {known}")
+        for name, least in (("initial", 1), ("batch", 1), ("candidates", 2), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise CampaignError(f"{name} must be a whole number >= {least}, got {value!r}")
+        if isinstance(self.source, Survey) and self.source.environment.name == self.target.name:
+            raise CampaignError(
+                f"the source and the target are both named {self.target.name!r}; rename one"
+            )
+        if isinstance(self.source, MeasurementTable):
+            self.source.metric(self.metric)
+        self.table(self.start())
+
+    @property
+    def environments(self) -> tuple[Environment, ...]:
+        """The environments that are measured: the surveyed source, and the target."""
+        source = self.source.environments if isinstance(self.source, Survey) else ()
+        return (*source, self.target)
+
+    @property
+    def total(self) -> int | None:
+        """How many trials there will be at most, the source's included, if that is known."""
+        source = self.source.total if isinstance(self.source, Survey) else 0
+        limit = self.budget.measurements
+        return None if limit is None else source + limit
+
+    def start(self) -> State:
+        """The state before anything is proposed."""
+        return State()
+
+    def ask(
+        self, state: State, n: int = 1, belief: Belief | None = None
+    ) -> tuple[State, list[Trial]]:
+        """The next trials, at most n, and the state that has them; none if none is left.
+
+        Depends on the campaign and the state alone; `belief` spares a fit that the
+        caller has done already.
+        """
+        if isinstance(self.source, Survey) and self._source_left(state):
+            return self.source.ask(state, min(n, self._source_left(state)))
+        chosen = self._initial(state, n)
+        if not chosen and self._learns(state):
+            chosen = self._choose(state, n, self.believe(state) if belief is None else belief)
+        after = state.propose(chosen, self.target.name)
+        return after, list(after.trials[len(state.trials) :])
+
+    def tell(self, state: State, number: int, measurement: Measurement) -> State:
+        """The state with the measurement of trial `number`.
+
+        Raises
+        ------
+        CampaignError
+            As `State.tell`, and for an ok measurement without a finite value.
+        """
+        check_measurement(measurement, self.metric)
+        return state.tell(number, measurement)
+
+    def table(self, state: State) -> MeasurementTable:
+        """The source's rows, then the target's."""
+        rows = MeasurementTable.from_measurements(
+            state.measurements_in(self.target.name),
+            space=self.space,
+            metrics=self.metrics,
+            environments=[self.target],
+        )
+        if self.source is None:
+            return rows
+        source = self.source.table(state) if isinstance(self.source, Survey) else self.source
+        return MeasurementTable.concat([source.knowing(self.target), rows])
+
+    def fit(self, state: State) -> Fitted:
+        """The model, fitted to everything measured so far.
+
+        Raises
+        ------
+        FitError
+            If there is nothing to fit.
+        """
+        table = self.table(state)
+        return self.model.fit(table, metric=self.metric, target=self.target.name, seed=self.seed)
+
+    def estimate(self, fitted: Fitted) -> float | None:
+        """The error that the model itself expects over the candidates; see `expected_error`."""
+        prediction = fitted.predict(self.pool())
+        return expected_error(prediction["mean"].to_numpy(), prediction["std"].to_numpy())
+
+    def believe(self, state: State) -> Belief:
+        """The fitted model and its expected error, once the initial trials are settled."""
+        if len(state.settled_in(self.target.name)) < self.initial or not self._learns(state):
+            return Belief()
+        try:
+            fitted = self.fit(state)
+        except FitError as error:
+            return Belief(warnings=(f"cannot fit {type(self.model).__name__}: {error}",))
+        return Belief(fitted, self.estimate(fitted))
+
+    def stop(self, state: State, belief: Belief) -> Stop | None:
+        """The limit of the budget that is reached, or None."""
+        name = self.target.name
+        settled, seconds = len(state.settled_in(name)), state.seconds_in(name)
+        return self.budget.reached(settled, seconds, belief.error_percent)
+
+    def turn(self, state: State) -> int:
+        """A batch, or what the budget still allows."""
+        limit = self.budget.measurements
+        proposed = len(state.trials_in(self.target.name))
+        return self.batch if limit is None else max(1, min(self.batch, limit - proposed))
+
+    def pool(self) -> pd.DataFrame:
+        """The candidates: all configurations of a small space, a sample of a large one."""
+        return candidates(self.space, self.candidates, seed=self.seed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The campaign as plain JSON values, with the source's rows."""
+        source = self.source
+        if isinstance(source, MeasurementTable):
+            source = {"kind": "table", **table_to_dict(source)}
+        elif isinstance(source, Survey):
+            source = source.to_dict()
+        return {
+            "kind": "campaign",
+            "space": space_to_dict(self.space),
+            "target": self.target.to_dict(),
+            "metric": self.metric,
+            "metrics": [asdict(metric) for metric in self.metrics],
+            "source": source,
+            "model": recipe_to_dict(self.model),
+            "acquisition": recipe_to_dict(self.acquisition),
+            "budget": asdict(self.budget),
+            **{name: getattr(self, name) for name in _PLAIN},
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Campaign:
+        """The campaign that `to_dict` wrote.
+
+        Raises
+        ------
+        SpecificationError
+            If its model or acquisition is no recipe of bayestl.
+        """
+        source = values["source"]
+        if source is not None:
+            source = (Survey.from_dict if source["kind"] == "survey" else table_from_dict)(source)
+        return cls(
+            space=space_from_dict(values["space"]),
+            target=Environment.from_dict(values["target"]),
+            metric=values["metric"],
+            metrics=[Metric(**metric) for metric in values["metrics"]],
+            source=source,
+            model=model_recipe(values["model"]),
+            acquisition=acquisition_recipe(values["acquisition"]),
+            budget=Budget(**values["budget"]),
+            **{name: values[name] for name in _PLAIN},
+        )
+
+    def _source_left(self, state: State) -> int:
+        assert isinstance(self.source, Survey)
+        return self.source.total - len(state.trials_in(self.source.environment.name))
+
+    def _learns(self, state: State) -> bool:
+        """Whether there is anything to fit; until then the sample goes on."""
+        return len(self.table(state).usable(self.metric)) > 0
+
+    def _initial(self, state: State, n: int) -> list[Configuration]:
+        """The next configurations of the sample, while it lasts or nothing can be learnt."""
+        left = self.initial - len(state.trials_in(self.target.name))
+        if left <= 0 and self._learns(state):
+            return []
+        return self._sample(state, min(n, left) if left > 0 else n)
+
+    def _sample(self, state: State, n: int) -> list[Configuration]:
+        """The default configuration, then Sobol points, then the pool, without what is known."""
+        known = {self.space.key(c) for c in (*self._measured(state), *self._pending(state))}
+        size = self.initial + len(known) + n
+        points = sample(self.space, size, seed=self.seed, distinct=False)
+        ordered = [self.space.default, *self.space.records(points)]
+        fresh = {self.space.key(c): c for c in ordered}
+        if len(fresh.keys() - known) < n:
+            fresh |= {self.space.key(c): c for c in self.space.records(self.pool())}
+        return [c for key, c in fresh.items() if key not in known][:n]
+
+    def _choose(self, state: State, n: int, belief: Belief) -> list[Configuration]:
+        from bayestl.acquisition.feasibility import Feasibility
+        from bayestl.acquisition.propose import propose
+
+        if belief.fitted is None and self.acquisition.needs_posterior:
+            return self._sample(state, n)
+        try:
+            return propose(
+                self.acquisition,
+                belief.fitted,
+                self.pool(),
+                n=n,
+                measured=self._measured(state),
+                pending=self._pending(state),
+                replicates=self.replicates,
+                feasibility=Feasibility.of(self.table(state), self.target.name),
+                seed=self.seed + len(state.trials),
+            )
+        except AcquisitionError:
+            return []
+
+    def _measured(self, state: State) -> list[Configuration]:
+        rows = self.table(state).of(self.target.name)
+        return rows.space.records(rows.frame)
+
+    def _pending(self, state: State) -> list[Configuration]:
+        return [t.configuration for t in state.pending if t.environment == self.target.name]
+
+
+_PLAIN = ("initial", "batch", "candidates", "replicates", "seed")
+
+
+def expected_error(mean: np.ndarray, std: np.ndarray) -> float | None:
+    """The mean absolute percentage error of predicting `mean` that the prediction expects.
+
+    With Y lognormal of this mean and standard deviation, v = log(1 + (std / mean)^2) and
+    s = sqrt(v), the ratio mean / Y is lognormal too, and in closed form
+
+        E |mean / Y - 1| = 2 (e^v Phi(3 s / 2) - Phi(s / 2)) + 1 - e^v
+
+    which is s sqrt(2 / pi) for small s. None for means that are not positive, where a
+    percentage has no meaning.
+
+    Parameters
+    ----------
+    mean, std : (n,), of a new measurement, in the metric's unit
+    """
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (mean > 0).all()):
+        return None
+    spread = np.square(std / mean)  # e^v - 1
+    s = np.sqrt(np.log1p(spread))
+    error = 2 * ((1 + spread) * ndtr(1.5 * s) - ndtr(0.5 * s)) - spread
+    return 100 * float(error.mean())

@@ -1,0 +1,186 @@
+"""`run`: the only loop with effects. Propose, store, measure, store, refit.
+
+A trial is in the store before it is measured and its result before anything else
+happens, so a process that dies at any moment loses at most the measurement that was
+running. Running the same plan again on the same store resumes it: the state is
+folded from the records, a trial without a result is measured, and the plan goes on.
+Nothing is fitted while a measurement runs.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from bayestl.campaign.budget import Stop
+from bayestl.campaign.events import Event, Learnt, Measured, Observer, Proposed, Stopped, Warned
+from bayestl.campaign.history import (
+    History,
+    fold,
+    measurement_record,
+    plan_record,
+    session_record,
+    trial_record,
+)
+from bayestl.campaign.plan import Belief, Plan
+from bayestl.campaign.state import State, Trial
+from bayestl.campaign.store import Store
+from bayestl.data.environment import Environment
+from bayestl.errors import StoreError
+from bayestl.measure.runner import Runner
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a session ended."""
+
+    reason: Stop
+    state: State
+    belief: Belief
+
+
+def run(
+    plan: Plan, runner: Runner, store: Store, *, name: str, observer: Observer | None = None
+) -> Result:
+    """Measure what the plan asks for until it stops, or Ctrl-C does; resumes what the store has.
+
+    Parameters
+    ----------
+    plan : a `Campaign` or a `Survey`
+    runner : what measures
+    store : where the log is, or will be
+    name : of the log
+    observer : told every event, such as a progress bar
+
+    Raises
+    ------
+    StoreError
+        If the store is in use, damaged or full, or holds another plan under this name.
+        Whatever was reported as measured is in it.
+    EngineError, NetworkError, UnknownEnvironment
+        From the runner, for what is wrong with the environment. The trial stays pending.
+    """
+    with store.claim():
+        session = _Session(plan, runner, store, name, _Reporter(observer))
+        state = session.begin()
+        try:
+            return session.pursue(state)
+        except KeyboardInterrupt:
+            state = fold(store.load(name)).state
+            session.report(Stopped(Stop.INTERRUPTED, state))
+            return Result(Stop.INTERRUPTED, state, Belief())
+
+
+@dataclass(frozen=True)
+class _Session:
+    """One run of the loop over one log."""
+
+    plan: Plan
+    runner: Runner
+    store: Store
+    name: str
+    report: _Reporter
+
+    def begin(self) -> State:
+        """The stored state, after checking that it belongs to this plan; notes the session."""
+        history = fold(self.store.load(self.name))
+        wanted = self.plan.to_dict()
+        new = []
+        if not history.plans or history.plans[-1] != wanted:
+            if history.plans:
+                _check_same_plan(self.name, history.plans[-1], wanted)
+            new = [plan_record(len(history.plans) + 1, wanted)]
+        found = [self.runner.describe(e) for e in self.plan.environments]
+        self._compare(history, found)
+        number = len(history.sessions) + 1
+        self.store.append(self.name, *new, session_record(number, found, version("bayestl")))
+        return history.state
+
+    def pursue(self, state: State) -> Result:
+        """Measure until the plan stops."""
+        belief = Belief()
+        while True:
+            if not state.pending:
+                belief = self._learn(state)
+            reason = self.plan.stop(state, belief)
+            if reason is None and not state.pending:
+                state = self._propose(state, belief)
+                reason = None if state.pending else Stop.EXHAUSTED
+            if reason is not None:
+                self.report(Stopped(reason, state))
+                return Result(reason, state, belief)
+            state = self._measure(state, state.pending[0])
+
+    def _learn(self, state: State) -> Belief:
+        belief = self.plan.believe(state)
+        for warning in belief.warnings:
+            self.report(Warned(warning))
+        if belief.fitted is not None:
+            self.report(Learnt(belief))
+        return belief
+
+    def _propose(self, state: State, belief: Belief) -> State:
+        state, trials = self.plan.ask(state, self.plan.turn(state), belief)
+        if trials:
+            self.store.append(self.name, *map(trial_record, trials))
+        for trial in trials:
+            self.report(Proposed(trial, self.plan.total))
+        return state
+
+    def _measure(self, state: State, trial: Trial) -> State:
+        (environment,) = (e for e in self.plan.environments if e.name == trial.environment)
+        measurement = self.runner.run(trial.configuration, environment)
+        state = self.plan.tell(state, trial.number, measurement)
+        self.store.append(self.name, measurement_record(state.attempts[-1]))
+        settled = len(state.trials) - len(state.pending)
+        self.report(Measured(trial, measurement, settled, self.plan.total))
+        return state
+
+    def _compare(self, history: History, found: list[Environment]) -> None:
+        """Warn of an environment that is no longer what it was when last measured."""
+        before = {e.name: e for session in history.sessions for e in session.environments}
+        for now in found:
+            then = before.get(now.name, now)
+            if then.fingerprint != now.fingerprint:
+                changed = [key for key, v in now.to_dict().items() if v != then.to_dict()[key]]
+                self.report(
+                    Warned(
+                        f"environment {now.name!r} has changed since it was last measured: "
+                        + "; ".join(
+                            f"{k}: {getattr(then, k)} -> {getattr(now, k)}" for k in changed
+                        )
+                    )
+                )
+
+
+class _Reporter:
+    """Tells the observer, until it fails: a broken display must not stop a campaign."""
+
+    def __init__(self, observer: Observer | None) -> None:
+        self.observer = observer
+
+    def __call__(self, event: Event) -> None:
+        if self.observer is None:
+            return
+        try:
+            self.observer(event)
+        except Exception as error:  # whatever a display may raise
+            self.observer = None
+            warnings.warn(
+                f"the observer failed and is told nothing more: {error!r}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+def _check_same_plan(name: str, stored: Any, wanted: Any) -> None:
+    """Refuse another plan under the same name; only the budget may change."""
+    keys = sorted(stored.keys() | wanted.keys())
+    different = [key for key in keys if stored.get(key) != wanted.get(key)]
+    if different != ["budget"]:
+        raise StoreError(
+            f"the store has another plan named {name!r}: {', '.join(different)} differ; "
+            "choose another name or another store"
+        )

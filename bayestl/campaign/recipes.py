@@ -1,0 +1,98 @@
+"""Recipes by name: the closed lists that files and stores may name, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from importlib import import_module
+from typing import Any
+
+from bayestl.acquisition.acquisition import Acquisition
+from bayestl.errors import SpecificationError
+from bayestl.models.model import Model
+
+MODELS = {
+    "TransferGP": "bayestl.models.transfer_gp",
+    "MultiTaskGP": "bayestl.models.gp",
+    "LMCGP": "bayestl.models.gp",
+    "TargetOnlyGP": "bayestl.models.gp",
+    "RandomForest": "bayestl.baselines.trees",
+    "BoostedTrees": "bayestl.baselines.trees",
+    "PooledBoostedTrees": "bayestl.baselines.trees",
+    "RidgeInteractions": "bayestl.baselines.ridge",
+}
+ACQUISITIONS = {
+    "IntegratedVariance": "bayestl.acquisition.variance",
+    "PosteriorVariance": "bayestl.acquisition.variance",
+    "ExpectedImprovement": "bayestl.acquisition.improvement",
+    "RandomSampling": "bayestl.acquisition.uninformed",
+}
+
+
+def model_recipe(description: str | Mapping[str, Any]) -> Model:
+    """The model of that name, with parameters: ``{"name": "LMCGP", "latents": 2}``.
+
+    Raises
+    ------
+    SpecificationError
+        For an unknown name or parameter, or a value of another kind than the default.
+    """
+    return _recipe("model", MODELS, description)
+
+
+def acquisition_recipe(description: str | Mapping[str, Any]) -> Acquisition:
+    """The acquisition of that name, with parameters; raises as `model_recipe`."""
+    return _recipe("acquisition", ACQUISITIONS, description)
+
+
+def recipe_to_dict(recipe: Any) -> dict[str, Any]:
+    """A recipe's name and parameters as plain JSON values."""
+    values = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.init}
+    return {"name": type(recipe).__name__, **{name: _plain(v) for name, v in values.items()}}
+
+
+def _recipe(what: str, homes: Mapping[str, str], description: str | Mapping[str, Any]) -> Any:
+    values = {"name": description} if isinstance(description, str) else dict(description)
+    name = str(values.pop("name", ""))
+    if name not in homes:
+        raise SpecificationError(
+            f"unknown {what} {name!r}; expected one of {', '.join(homes)}. A recipe of your own "
+            "is handed over in Python: run(Campaign(...), ...)"
+        )
+    kind = getattr(import_module(homes[name]), name)
+    known = {f.name: f for f in fields(kind) if f.init}
+    for key, value in values.items():
+        if key not in known:
+            raise SpecificationError(
+                f"{what} {name} has no parameter {key!r}; expected one of {', '.join(known)}"
+            )
+        values[key] = _checked(f"{what} {name}: {key}", value, known[key])
+    return kind(**values)
+
+
+def _checked(what: str, value: Any, parameter: Field[Any]) -> Any:
+    """The value, if it is of the kind of the parameter's default; a list becomes a tuple."""
+    default = parameter.default
+    if parameter.default_factory is not MISSING:
+        default = parameter.default_factory()
+    if is_dataclass(default):
+        homes = MODELS if type(default).__name__ in MODELS else ACQUISITIONS
+        return _recipe(what, homes, value)
+    value = tuple(value) if isinstance(value, list) else value
+    if default is MISSING or default is None or value is None:
+        fits = isinstance(value, (bool, int, float, str, tuple, type(None)))
+    elif isinstance(default, float):
+        fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+    else:
+        fits = type(value) is type(default)
+    if not fits:
+        raise SpecificationError(f"{what} must be like {default!r}, got {value!r}")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return recipe_to_dict(value)
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)
