@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from bayestl.data.measurement import Status
 from bayestl.measure.engine import Engine, Refusal, Session, load_engine
 from bayestl.measure.machine import MIB
-from bayestl.measure.meter import PeakMemory, Reading, WallClock
+from bayestl.measure.meter import CpuTime, PeakMemory, Reading, WallClock
 from bayestl.measure.sampling import Samples, Sampling, sample
 
 if TYPE_CHECKING:
@@ -73,21 +73,20 @@ def _measure(request: Mapping[str, Any]) -> dict[str, Any]:
     session, build = _open(engine, network, request["configuration"])
     _check_effective(session, request["configuration"])
     inputs = _inputs(request["inputs"], request["seed"])
-    outputs: Mapping[str, np.ndarray] = {}
+    outputs: Mapping[str, Any] = {}
 
     def call() -> None:
         nonlocal outputs
         outputs = session.run(inputs)
 
-    samples = sample(call, Sampling(**request["sampling"]))
+    meters = {"cpu_time": CpuTime(), "peak_memory": PeakMemory()}
+    samples = sample(call, Sampling(**request["sampling"]), meters)
     _check_batch(outputs, request["rebatch"])
     answer = _answer(samples, build, session)
     return answer | _verdict(samples, outputs, request)
 
 
-def _open(
-    engine: Engine, network: Path, configuration: dict[str, Any]
-) -> tuple[Session, Reading]:
+def _open(engine: Engine, network: Path, configuration: dict[str, Any]) -> tuple[Session, Reading]:
     clock = WallClock()
     clock.open()
     clock.begin()
@@ -121,9 +120,9 @@ def _inputs(descriptions: list[dict[str, Any]], seed: int) -> dict[str, np.ndarr
     return inputs
 
 
-def _check_batch(outputs: Mapping[str, np.ndarray], batch: int | None) -> None:
+def _check_batch(outputs: Mapping[str, Any], batch: int | None) -> None:
     for name, value in outputs.items():
-        if batch is not None and (value.ndim == 0 or value.shape[0] != batch):
+        if batch is not None and value.shape[:1] != (batch,):
             raise Refusal(
                 Status.UNSUPPORTED, f"output {name!r} has shape {value.shape} at batch {batch}"
             )
@@ -131,10 +130,7 @@ def _check_batch(outputs: Mapping[str, np.ndarray], batch: int | None) -> None:
 
 def _answer(samples: Samples, build: Reading, session: Session) -> dict[str, Any]:
     count = len(samples.latency_ms)
-    memory = PeakMemory()
-    memory.open()
-    memory.begin()
-    readings = {"cpu_time": samples.cpu_time, "peak_memory": memory.end(), "build_time": build}
+    readings = {**samples.readings, "build_time": build}
     values = {"latency": statistics.median(samples.latency_ms)}
     for name, reading in readings.items():
         if reading.value is not None:  # unavailable is left out, never zero
@@ -157,7 +153,7 @@ def _answer(samples: Samples, build: Reading, session: Session) -> dict[str, Any
 
 
 def _verdict(
-    samples: Samples, outputs: Mapping[str, np.ndarray], request: Mapping[str, Any]
+    samples: Samples, outputs: Mapping[str, Any], request: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The status of a measurement that ran to its end."""
     from bayestl.measure.outputs import difference, digest

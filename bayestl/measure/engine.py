@@ -61,8 +61,8 @@ class Session(Protocol):
         """Further plain values about the session, for the provenance."""
         ...
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        """The outputs of one inference.
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+        """The outputs of one inference: name -> array, or what numpy makes one of.
 
         Raises
         ------
@@ -118,4 +118,6 @@ def load_engine(reference: str) -> Engine:
     try:
         return getattr(import_module(module), name)()
     except (ImportError, AttributeError, ValueError) as error:
-        raise EngineError(f"expected an engine at 'module:class', got {reference!r}: {error}") from error
+        raise EngineError(
+            f"expected an engine at 'module:class', got {reference!r}: {error}"
+        ) from error

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from bayestl.data.measurement import Status
 from bayestl.measure.child import OUT_OF_MEMORY
@@ -41,103 +41,109 @@ def measure_in_child(request: Mapping[str, Any], timeout_s: float) -> Outcome:
     included, the child's whole process group is killed and the child is reaped.
     """
     kills = kernel_kills()
-    answer_end, child_end = os.pipe()
-    try:
-        child = _start(child_end)
-    finally:
-        os.close(child_end)
-    try:
-        streams = _converse(child, answer_end, json.dumps(request).encode(), timeout_s)
-    finally:
-        # The child is not reaped yet, so that its number cannot belong to another group.
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-        for stream in (child.stdin, child.stdout, child.stderr):
-            assert stream is not None
-            with suppress(OSError):
-                stream.close()
-        os.close(answer_end)
-    errors = streams.errors.decode(errors="replace").strip()
+    read_end, write_end = os.pipe()
+    with open(read_end, "rb", buffering=0) as answers:
+        try:
+            child = _start(write_end)
+        finally:
+            os.close(write_end)
+        with child:
+            try:
+                streams = _converse(child, answers, json.dumps(request).encode(), timeout_s)
+            finally:  # not reaped yet, so that its number cannot belong to another group
+                with suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
     if streams.timed_out:
         return Outcome(Status.TIMEOUT, f"not finished after {timeout_s:g} s", {})
     try:
         answer = json.loads(streams.answer)
         status = Status(answer["status"])
     except (ValueError, KeyError, TypeError):
-        return _death(child.returncode, errors, kills)
-    return Outcome(status, answer.get("message", ""), answer)
+        return _death(child.returncode, streams.errors.decode(errors="replace").strip(), kills)
+    return Outcome(status, answer.get("message", "")[:KEPT_TEXT], answer)
 
 
 @dataclass
 class _Streams:
-    """What came from a child, bounded whatever it prints."""
+    """What goes to a child and comes from it, bounded whatever it prints.
 
+    Each method serves one descriptor and returns whether it is to be served again.
+    """
+
+    request: bytes
     answer: bytes = b""
     errors: bytes = b""
+    answered: bool = False
     timed_out: bool = False
 
+    def send(self, descriptor: int) -> bool:
+        try:
+            self.request = self.request[os.write(descriptor, self.request) :]
+        except BrokenPipeError:  # it no longer listens; how it ended says why
+            return False
+        return bool(self.request)
 
-def _start(answer_descriptor: int) -> subprocess.Popen[bytes]:
-    """A child in a session of its own, with the module path of this process.
+    def read_output(self, descriptor: int) -> bool:
+        return bool(os.read(descriptor, CHUNK))
+
+    def read_errors(self, descriptor: int) -> bool:
+        chunk = os.read(descriptor, CHUNK)
+        self.errors = (self.errors + chunk)[-KEPT_TEXT:]
+        return bool(chunk)
+
+    def read_answer(self, descriptor: int) -> bool:
+        chunk = os.read(descriptor, CHUNK)
+        self.answer = (self.answer + chunk)[:KEPT_ANSWER]
+        self.answered = not chunk
+        return bool(chunk)
+
+
+def module_command(module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    """The arguments and the environment that run a module with this process's module path.
 
     -P keeps the working directory off the path, where a stray numpy.py could lie.
     """
     path = os.pathsep.join(entry for entry in sys.path if entry)
+    return [sys.executable, "-P", "-m", module, *arguments], {**os.environ, "PYTHONPATH": path}
+
+
+def _start(descriptor: int) -> subprocess.Popen[bytes]:
+    """A child in a session of its own that answers at the descriptor."""
+    command, environment = module_command("bayestl.measure.child", str(descriptor))
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "bayestl.measure.child", str(answer_descriptor)],
+        command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        pass_fds=(answer_descriptor,),
+        pass_fds=(descriptor,),
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment,
     )
 
 
 def _converse(
-    child: subprocess.Popen[bytes], answer_end: int, request: bytes, timeout_s: float
+    child: subprocess.Popen[bytes], answers: IO[bytes], request: bytes, timeout_s: float
 ) -> _Streams:
-    """Send the request and read until the answer's end closes, which is when the child ends."""
-    deadline = time.monotonic() + timeout_s
-    assert child.stdin and child.stdout and child.stderr
-    streams, answer_open = _Streams(), True
+    """Send the request and read until the answers end, which is when the child ends."""
+    deadline, streams = time.monotonic() + timeout_s, _Streams(request)
+    assert child.stdin is not None and child.stdout is not None and child.stderr is not None  # noqa: PT018
+    os.set_blocking(child.stdin.fileno(), False)
     with selectors.DefaultSelector() as selector:
-        os.set_blocking(child.stdin.fileno(), False)
-        selector.register(child.stdin, selectors.EVENT_WRITE)
-        for source in (child.stdout, child.stderr, answer_end):
-            selector.register(source, selectors.EVENT_READ)
-        while answer_open:
+        selector.register(child.stdin, selectors.EVENT_WRITE, streams.send)
+        selector.register(child.stdout, selectors.EVENT_READ, streams.read_output)
+        selector.register(child.stderr, selectors.EVENT_READ, streams.read_errors)
+        selector.register(answers, selectors.EVENT_READ, streams.read_answer)
+        while not streams.answered:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 streams.timed_out = True
                 break
             for key, _ in selector.select(remaining):
-                if key.fileobj is child.stdin:
-                    request = _send(key.fd, request)
-                    if not request:
-                        selector.unregister(child.stdin)
-                        child.stdin.close()
-                    continue
-                chunk = os.read(key.fd, CHUNK)
-                if not chunk:
+                if not key.data(key.fd):
                     selector.unregister(key.fileobj)
-                if key.fileobj is answer_end:
-                    streams.answer = (streams.answer + chunk)[:KEPT_ANSWER]
-                    answer_open = bool(chunk)
-                elif key.fileobj is child.stderr:
-                    streams.errors = (streams.errors + chunk)[-KEPT_TEXT:]
+                    if key.fileobj is child.stdin:  # the child reads to the end
+                        child.stdin.close()
     return streams
-
-
-def _send(descriptor: int, request: bytes) -> bytes:
-    """What is left to send; nothing when the child no longer listens."""
-    try:
-        return request[os.write(descriptor, request) :]
-    except BlockingIOError:
-        return request
-    except BrokenPipeError:
-        return b""
 
 
 def _death(code: int, errors: str, kills_before: int | None) -> Outcome:

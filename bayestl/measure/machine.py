@@ -106,9 +106,8 @@ def governor(core: int = 0) -> str | None:
 
 def memory_mib() -> dict[str, float | None]:
     """Total and available memory, and the control group's limit, in MiB."""
-    lines = dict(
-        line.split(":", 1) for line in (read_text("/proc/meminfo") or "").splitlines() if ":" in line
-    )
+    text = read_text("/proc/meminfo") or ""
+    lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
     def kib(name: str) -> float | None:
         return int(lines[name].split()[0]) / 1024 if name in lines else None

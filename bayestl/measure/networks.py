@@ -71,13 +71,12 @@ class Network:
         NetworkError
             If the file fixes another batch size.
         """
-        if not self.batch_is_open and batch != 1:
-            fixed = {tensor.shape[0] for tensor in self.tensors if tensor.shape}
-            if fixed != {1} and fixed != {batch}:
-                raise NetworkError(
-                    f"network {self.name!r} cannot run at batch {batch}: its inputs begin with "
-                    f"{sorted(map(str, fixed))}; leave the batch out, or export it with an open batch"
-                )
+        fixed = {tensor.shape[0] for tensor in self.tensors if tensor.shape}
+        if not self.batch_is_open and fixed not in ({1}, {batch}) and batch != 1:
+            raise NetworkError(
+                f"network {self.name!r} cannot run at batch {batch}: its inputs begin with "
+                f"{sorted(map(str, fixed))}; leave the batch out, or export it with an open one"
+            )
         return tuple(
             Input(tensor.name, tensor.dtype, self._shape(tensor, batch)) for tensor in self.tensors
         )

@@ -61,9 +61,7 @@ class OnnxRuntime:
                     return installed_version(distribution)
                 except PackageNotFoundError:
                     continue
-        raise EngineUnavailable(
-            'onnxruntime is not installed; pip install "bayestl[onnxruntime]"'
-        )
+        raise EngineUnavailable('onnxruntime is not installed; pip install "bayestl[onnxruntime]"')
 
     def space(self, environment: Environment) -> ConfigSpace:
         """The options of a CPU session.
@@ -161,9 +159,9 @@ class OnnxRuntimeSession:
             "threads_started": self._threads_started,
         }
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
         try:
-            values = self._session.run(None, inputs)
+            values = self._session.run(None, dict(inputs))
         except Exception as error:
             raise _refusal(error) from error
         return dict(zip(self._outputs, values, strict=True))

@@ -14,7 +14,7 @@ import numpy as np
 MAX_ELEMENTS = 256
 
 
-def digest(outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def digest(outputs: Mapping[str, Any]) -> dict[str, Any]:
     """Each output's shape, root mean square and up to 256 of its elements, as JSON values."""
     return {name: _digest(np.asarray(value)) for name, value in outputs.items()}
 
@@ -34,7 +34,7 @@ def _digest(output: np.ndarray) -> dict[str, Any]:
 
 
 def difference(
-    outputs: Mapping[str, np.ndarray], reference: Mapping[str, Any], tolerance: float
+    outputs: Mapping[str, Any], reference: Mapping[str, Any], tolerance: float
 ) -> str | None:
     """How the outputs differ from the reference's digest, in words; None where they agree.
 

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bayestl.data.environment import Environment
 from bayestl.data.measurement import Measurement, Metric, Status
-from bayestl.data.space import ConfigSpace, Configuration
 from bayestl.errors import ConfigurationError, EngineError, NetworkError, UnknownEnvironment
 from bayestl.measure import machine
 from bayestl.measure.engine import ENGINES, Engine, load_engine
@@ -23,6 +22,9 @@ from bayestl.measure.isolation import Outcome, measure_in_child
 from bayestl.measure.lock import device_lock
 from bayestl.measure.networks import Input, Network, find_network
 from bayestl.measure.sampling import Sampling
+
+if TYPE_CHECKING:  # pandas loads with the first space
+    from bayestl.data.space import ConfigSpace, Configuration
 
 METRICS = (
     Metric("latency", "ms"),
@@ -99,9 +101,7 @@ class LocalRunner:
     lock_timeout_s: float = 600.0
     seed: int = 0
     engines: Mapping[str, str] = field(default_factory=lambda: ENGINES)
-    _references: dict[str, Mapping[str, Any]] = field(
-        default_factory=dict, init=False, repr=False
-    )
+    _references: dict[str, Mapping[str, Any]] = field(default_factory=dict, init=False, repr=False)
     _workspace: tempfile.TemporaryDirectory[str] = field(
         default_factory=lambda: tempfile.TemporaryDirectory(prefix="bayestl-"),
         init=False,
@@ -177,14 +177,15 @@ class LocalRunner:
         if name not in self.engines:
             known = ", ".join(self.engines)
             raise UnknownEnvironment(
-                f"environment {environment.name!r}: unknown engine {name!r}; expected one of {known}"
+                f"environment {environment.name!r}: unknown engine {name!r}; "
+                f"expected one of {known}"
             )
         engine = load_engine(self.engines[name])
         found = engine.version()
         if wanted and wanted != found:
             raise UnknownEnvironment(
                 f"environment {environment.name!r} was described with {environment.engine}, but "
-                f"{name} {found} is installed; install that version, or describe it under a new name"
+                f"{name} {found} is installed; install that one, or describe it under a new name"
             )
         return engine, self.engines[name]
 
@@ -292,6 +293,7 @@ def _settings(environment: Environment) -> tuple[tuple[int, ...], int]:
     batch = environment.settings.get("batch", 1)
     if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= MAX_BATCH:
         raise UnknownEnvironment(
-            f"environment {environment.name!r}: expected a batch from 1 to {MAX_BATCH}, got {batch!r}"
+            f"environment {environment.name!r}: expected a batch from 1 to {MAX_BATCH}, "
+            f"got {batch!r}"
         )
     return cores, batch

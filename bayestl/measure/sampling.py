@@ -5,12 +5,12 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from bayestl.errors import EngineError
-from bayestl.measure.meter import CpuTime, Meter, Reading, WallClock
+from bayestl.measure.meter import Meter, Reading, WallClock
 
 STEADY_WINDOW = 3
 STEADY_GAIN = 0.9
@@ -63,35 +63,34 @@ class Samples:
     ----------
     warmup_ms, latency_ms : every call's time, in order
     steady : whether the warm-up ended because calls no longer became faster
-    cpu_time : over all samples together
+    readings : of each further meter, over all samples together
     """
 
     warmup_ms: Sequence[float]
     latency_ms: Sequence[float]
     steady: bool
-    cpu_time: Reading
+    readings: Mapping[str, Reading]
 
 
-def sample(call: Callable[[], Any], sampling: Sampling) -> Samples:
+def sample(call: Callable[[], Any], sampling: Sampling, meters: Mapping[str, Meter]) -> Samples:
     """Call until steady, then time further calls; garbage collection is off meanwhile."""
     gc.collect()
     gc.disable()
     try:
         clock = WallClock()
-        clock.open()
+        for meter in (clock, *meters.values()):
+            meter.open()
         warmup, steady = _warm_up(call, clock, sampling)
-        cpu = CpuTime()
-        cpu.open()
-        cpu.begin()
+        for meter in meters.values():
+            meter.begin()
         latency = _timed(call, clock, sampling)
-        return Samples(warmup, latency, steady, cpu.end())
+        readings = {name: meter.end() for name, meter in meters.items()}
+        return Samples(warmup, latency, steady, readings)
     finally:
         gc.enable()
 
 
-def _warm_up(
-    call: Callable[[], Any], clock: Meter, sampling: Sampling
-) -> tuple[list[float], bool]:
+def _warm_up(call: Callable[[], Any], clock: Meter, sampling: Sampling) -> tuple[list[float], bool]:
     started, times = time.perf_counter(), []
     while True:
         times.append(_time_once(call, clock))

@@ -1,0 +1,61 @@
+"""How near two cores are: a cache line bounced between two pinned processes.
+
+Virtual cores may be near (they share a core or a cache) or far (another socket) and
+change place while nobody looks; no counter of the system shows it, and a network on
+two threads runs up to twice as long. Run as a program of its own, which imports
+nothing: it forks, and a process with threads had better not.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import sys
+import time
+
+BOUNCES, BLOCK, PARTNER = 4_000, 100, 64
+"""Round trips, round trips a block, and the partner's byte: on a cache line of its own."""
+
+
+def bounce_ns(first: int, second: int) -> list[float]:
+    """Time of one way between the cores in ns, the interpreter's own share included, by block.
+
+    Both ends spin, so that a block during which one end was off its core is long;
+    low quantiles of the blocks are what counts.
+    """
+    line = mmap.mmap(-1, mmap.PAGESIZE)
+    parent = os.getpid()
+    partner = os.fork()
+    if partner == 0:
+        _partner(line, second, parent)
+        os._exit(0)
+    os.sched_setaffinity(0, {first})
+    blocks, value, last = [], 1, time.perf_counter_ns()
+    for bounce in range(1, BOUNCES + 1):
+        line[0] = value
+        while line[PARTNER] != value:
+            pass
+        value ^= 1
+        if bounce % BLOCK == 0:
+            now = time.perf_counter_ns()
+            blocks.append((now - last) / BLOCK / 2)
+            last = now
+    os.waitpid(partner, 0)
+    return blocks
+
+
+def _partner(line: mmap.mmap, core: int, parent: int) -> None:
+    os.sched_setaffinity(0, {core})
+    value, spins = 1, 0
+    for _ in range(BOUNCES):
+        while line[0] != value:
+            spins += 1
+            if spins % 1_000_000 == 0 and os.getppid() != parent:
+                return  # nobody bounces back any more
+        line[PARTNER] = value
+        value ^= 1
+
+
+if __name__ == "__main__":
+    print(json.dumps(bounce_ns(int(sys.argv[1]), int(sys.argv[2]))))
