@@ -114,8 +114,8 @@ def _logistic(
     weight[~is_target] = min(SOURCE_WEIGHT, SOURCE_WORTH / max(1, int((~is_target).sum())))
     model = LogisticRegression(C=EFFECT_STD**2, max_iter=1_000)
     model.fit(np.column_stack([x, is_target]), np.append(ok, True), sample_weight=weight)
-    coefficients = model.coef_[0]
-    return float(model.intercept_[0] + coefficients[-1]), coefficients[:-1]
+    coefficients, intercept = np.ravel(model.coef_), np.ravel(model.intercept_)
+    return float(intercept[0] + coefficients[-1]), coefficients[:-1]
 
 
 def _features(

@@ -50,7 +50,8 @@ class Pool:
         AcquisitionError
             If every candidate is taken, or there is not one weight a candidate.
         """
-        points = distinct(candidates.astype(object).to_dict("records"), list(candidates.columns))
+        rows: Any = candidates.astype(object).to_dict("records")
+        points = distinct(rows, list(candidates.columns))
         if not len(points.keys() - taken):
             raise AcquisitionError(
                 f"no candidate is left: each of the {len(points)} was measured, is pending or "

@@ -22,7 +22,7 @@ from bayestl.errors import FitError, UnknownEnvironment
 from bayestl.models.encoding import Encoding
 from bayestl.models.model import QUANTILES, Configs, Diagnostics
 from bayestl.models.observations import Observations
-from bayestl.models.scaling import Scaling, TransformName, quantile_column
+from bayestl.models.scaling import Scaling, quantile_column
 
 FOLDS = 10
 """Into how many folds the target's configurations are cut for CV+; fewer points, fewer folds."""

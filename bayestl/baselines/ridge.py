@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def _ridge(x: np.ndarray, z: np.ndarray, weights: np.ndarray) -> Regressor:
 
     # with two rows leave-one-out says nothing: any penalty predicts the other row alike
     regression = RidgeCV(PENALTIES) if len(z) > 2 else Ridge(PENALTIES[-1])
-    effects = make_pipeline(
+    effects: Any = make_pipeline(
         StandardScaler(),
         PolynomialFeatures(2, interaction_only=True, include_bias=False),
         regression,

@@ -56,9 +56,9 @@ class RandomForest:
 
 @dataclass(frozen=True)
 class BoostedTrees:
-    """Recipe: gradient-boosted trees on the target's measurements (XGBoost; Chen and Guestrin, 2016).
+    """Recipe: gradient-boosted trees on the target's measurements.
 
-    Intervals are those of CV+. Needs the extra `boost`.
+    XGBoost (Chen and Guestrin, 2016). Intervals are those of CV+. Needs the extra `boost`.
 
     Parameters
     ----------
