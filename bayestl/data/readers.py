@@ -1,0 +1,248 @@
+"""Measurement tables in CSV and Parquet files.
+
+A Parquet file of `write_table` describes itself: the space, the metrics and the
+environments are JSON in its schema's metadata, and `read_table(path)` needs nothing
+else. A CSV file holds the columns alone, so the reader must be told what they are.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import warnings
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bayestl.data.environment import Environment
+from bayestl.data.files import unreadable, write_whole
+from bayestl.data.measurement import Metric
+from bayestl.data.options import Option
+from bayestl.data.space import ConfigSpace
+from bayestl.data.table import ENVIRONMENT, STATUS, MeasurementTable
+from bayestl.errors import ConfigurationError, FileError, TableError
+
+METADATA_KEY = b"bayestl"
+"""Where in a Parquet schema's metadata the description lies."""
+
+FORMAT_VERSION = 1
+
+_NO_VALUE = ("", "nan", "NaN", "NA")
+"""Cells without a value where an option is inferred; "None" and "null" may be levels."""
+
+_NO_NUMBER = (*_NO_VALUE, "N/A", "null", "NULL", "None")
+"""Cells without a value in a metric's column."""
+
+
+def read_table(
+    path: str | Path,
+    *,
+    options: ConfigSpace | Sequence[str] | Mapping[str, Option | None] | None = None,
+    metrics: Mapping[str, str] | Sequence[Metric] | None = None,
+    environment: str | Environment = ENVIRONMENT,
+    environments: Sequence[Environment] = (),
+    status: str | None = None,
+) -> MeasurementTable:
+    """The table in a CSV file (also compressed: .csv.gz) or a Parquet file.
+
+    Parameters
+    ----------
+    path : a name that ends in .parquet is Parquet, any other is CSV
+    options, metrics, environment, environments, status : as `MeasurementTable.from_frame`
+        A Parquet file of `write_table` needs none of them. A cell of a CSV file is read as
+        the level of its option that it names: `1`, `1.0` and `true` where the option has
+        numbers or booleans, the text itself where it has text.
+
+    Raises
+    ------
+    FileError
+        If the file is missing or cannot be read.
+    TableError, ConfigurationError
+        If it is empty or malformed, has a column twice, or as `MeasurementTable.from_frame`;
+        the message names the file.
+    """
+    path = Path(path)
+    roles = {"environment": environment, "environments": environments, "status": status}
+    try:
+        if path.suffix == ".parquet":
+            frame, description = _read_parquet(path)
+        else:
+            kinds = options.options if isinstance(options, ConfigSpace) else options
+            frame, description = _read_csv(path, kinds, metrics, environment), None
+        if options is None and metrics is None and description is not None:
+            if roles != {"environment": ENVIRONMENT, "environments": (), "status": None}:
+                raise TableError("the file says this itself; give options and metrics as well")
+            return _described_table(frame, description)
+        if options is None or metrics is None:
+            raise TableError(
+                "expected to be told options=[...] and metrics={name: unit}; "
+                f"the columns are {list(frame.columns)}"
+            )
+        return MeasurementTable.from_frame(
+            frame,
+            options=options,
+            metrics=metrics,
+            environment=environment,
+            environments=environments,
+            status=status,
+        )
+    except FileError:
+        raise
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (TableError, ConfigurationError) as error:
+        raise type(error)(f"{path}: {error}") from None
+    except _MALFORMED as error:
+        raise TableError(f"{path}: malformed: {str(error).strip()}") from None
+
+
+_MALFORMED = (
+    csv.Error,
+    pd.errors.ParserError,
+    pd.errors.ParserWarning,
+    UnicodeDecodeError,
+    EOFError,  # a compressed file that ends too early
+    zlib.error,
+    pa.ArrowInvalid,
+)
+
+
+def write_table(table: MeasurementTable, path: str | Path) -> None:
+    """Write the table to a Parquet file that describes itself, or to a CSV file.
+
+    As in `read_table`, the name decides; the file is written whole or not at all.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix == ".parquet":
+        write_whole(path, lambda file: pq.write_table(_arrow(table), file))
+        return
+    text = table.frame.to_csv(index=False).encode()
+    content = gzip.compress(text, mtime=0) if path.suffix == ".gz" else text
+    write_whole(path, lambda file: file.write(content))
+
+
+def _read_parquet(path: Path) -> tuple[pd.DataFrame, Any]:
+    """The columns of the file, and its description of itself, None if it has none."""
+    with open(path, "rb") as file:
+        content = pq.read_table(file)
+    _check_header(content.column_names)
+    description = (content.schema.metadata or {}).get(METADATA_KEY)
+    frame = content.to_pandas(ignore_metadata=True, integer_object_nulls=True)
+    return frame, None if description is None else description.decode()
+
+
+def _described_table(frame: pd.DataFrame, description: str) -> MeasurementTable:
+    try:
+        values = json.loads(description)
+        version = values["version"]
+        space = ConfigSpace.from_dict(values["space"])
+        metrics = [Metric(**metric) for metric in values["metrics"]]
+        environments = [Environment.from_dict(e) for e in values["environments"]]
+        as_text = [(name, space.options[name]) for name in values["as_text"]]
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise TableError(f"malformed description in the metadata: {error}") from None
+    if version != FORMAT_VERSION:
+        raise TableError(
+            f"expected format version {FORMAT_VERSION}, got {version!r}; "
+            "was it written by a newer bayestl?"
+        )
+    for name, option in as_text:
+        frame[name] = _parsed(option, frame[name])
+    return MeasurementTable.from_frame(
+        frame, options=space, metrics=metrics, environments=environments, status=STATUS
+    )
+
+
+def _arrow(table: MeasurementTable) -> pa.Table:
+    """The table's columns, each of one type, and its description in the metadata."""
+    columns, as_text = {}, []
+    for name in table.frame.columns:
+        values = table.frame[name].tolist()
+        if name in table.space.names and _is_text(values):
+            as_text.append(name)
+            values = [None if value is None else str(value) for value in values]
+        columns[name] = pa.array(values, from_pandas=True)
+    for metric in table.metrics:
+        columns[metric.name] = columns[metric.name].cast(pa.float64())
+    description = {
+        "version": FORMAT_VERSION,
+        "space": table.space.to_dict(),
+        "metrics": [asdict(metric) for metric in table.metrics],
+        "environments": [environment.to_dict() for environment in table.environments],
+        "as_text": as_text,
+    }
+    return pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(description)})
+
+
+def _is_text(values: Sequence[Any]) -> bool:
+    """Whether Parquet has no type for the values: several kinds, or more than 64 bits."""
+    kinds = {type(value) for value in values if value is not None}
+    return len(kinds) > 1 or (kinds == {int} and any(abs(v or 0) >= 2**63 for v in values))
+
+
+def _read_csv(
+    path: Path,
+    options: Mapping[str, Option | None] | Sequence[str] | None,
+    metrics: Mapping[str, str] | Sequence[Metric] | None,
+    environment: str | Environment,
+) -> pd.DataFrame:
+    known = {n: k for n, k in options.items() if k} if isinstance(options, Mapping) else {}
+    numbers = [m.name if isinstance(m, Metric) else m for m in metrics or ()]
+    header = _header(path)
+    text = [name for name in header if name in known or name == environment]
+    empty = dict.fromkeys(header, _NO_VALUE) | dict.fromkeys(numbers, _NO_NUMBER)
+    empty |= dict.fromkeys(text, ("",))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        frame = pd.read_csv(
+            path,
+            encoding="utf-8-sig",
+            compression="gzip" if path.suffix == ".gz" else None,
+            index_col=False,
+            dtype=dict.fromkeys(text, "str"),
+            keep_default_na=False,
+            na_values=empty,
+        )
+    for name in known.keys() & set(header):
+        frame[name] = _parsed(known[name], frame[name])
+    return frame
+
+
+def _header(path: Path) -> list[str]:
+    """The names in the first line; pandas would rename those that stand there twice."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+        header = next(csv.reader(file), [])
+    if not header:
+        raise TableError("expected a line with the columns' names, got an empty file")
+    _check_header(header)
+    return header
+
+
+def _check_header(names: Sequence[str]) -> None:
+    repeated = [repr(name) for name in dict.fromkeys(names) if names.count(name) > 1]
+    if repeated:
+        raise TableError(f"duplicate column {', '.join(repeated)}: each may appear once")
+
+
+def _parsed(option: Option, cells: pd.Series) -> pd.Series:
+    """The cells as values of the option; a cell that is none stays text, for a later error."""
+    values = {}
+    for cell in cells.dropna().unique():
+        try:
+            values[cell] = option.parse(cell)
+        except ConfigurationError:
+            values[cell] = cell
+    return pd.Series([values.get(cell) for cell in cells], index=cells.index, dtype=object)
