@@ -63,8 +63,9 @@ class Examples:
     def of(cls, observations: Observations) -> Examples:
         """The examples in `observations`.
 
-        A row counts by its number of repeats; where there are sources, the target's
-        rows together count as much as all sources' rows together.
+        A row counts by its number of repeats. Where there are sources, a measurement in the
+        target counts sqrt(n_source / n_target) times, but at least once: midway between
+        all rows alike and the target alike to all sources together, on a log scale.
         """
         raw, z = observations.x.numpy(), observations.z.numpy()
         rows, row, counts = np.unique(raw, axis=0, return_inverse=True, return_counts=True)
@@ -73,7 +74,7 @@ class Examples:
         weights = counts.astype(float)
         n_target = weights[is_target].sum()
         if 0 < n_target < weights.sum():
-            weights[is_target] *= weights[~is_target].sum() / n_target
+            weights[is_target] *= max(1.0, np.sqrt(weights[~is_target].sum() / n_target))
         at_target = is_target[row]
         return cls(
             x=_with_indicators(rows[:, :-1], environment, len(observations.environments)),

@@ -83,9 +83,9 @@ class BoostedTrees:
 class PooledBoostedTrees:
     """Recipe: boosted trees on every environment's measurements, the environment as a feature.
 
-    One indicator an environment; the target's rows together weigh as much as all sources'
-    rows together. Intervals are those of CV+ over the target's rows, the sources' being
-    in every fold's training set. Needs the extra `boost`.
+    One indicator an environment; a row of the target weighs sqrt(n_source / n_target)
+    rows of a source, or one. Intervals are those of CV+ over the target's rows, the
+    sources' being in every fold's training set. Needs the extra `boost`.
 
     Parameters
     ----------

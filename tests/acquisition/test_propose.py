@@ -1,0 +1,244 @@
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bayestl.acquisition import pool as pool_module
+from bayestl.acquisition.feasibility import Feasibility
+from bayestl.acquisition.improvement import ExpectedImprovement
+from bayestl.acquisition.propose import propose
+from bayestl.acquisition.uninformed import RandomSampling
+from bayestl.acquisition.variance import IntegratedVariance, PosteriorVariance
+from bayestl.errors import AcquisitionError
+
+ACQUISITIONS = [
+    IntegratedVariance(),
+    PosteriorVariance(),
+    ExpectedImprovement(),
+    RandomSampling(),
+]
+
+
+def keys(space, configs):
+    return [space.key(config) for config in configs]
+
+
+def greedy(posterior, weights, measured, n):
+    """Brute force: condition by inverting the whole joint covariance at every step."""
+    k, noise = posterior.covariance, np.diag(posterior.noise_variance)
+    conditioned = list(measured)
+
+    def left(rows):
+        gram = (k + noise)[np.ix_(rows, rows)]
+        return weights @ np.diag(k - k[:, rows] @ np.linalg.inv(gram) @ k[rows])
+
+    for _ in range(n):
+        others = [j for j in range(len(weights)) if j not in conditioned]
+        conditioned.append(min(others, key=lambda j: left([*conditioned, j])))
+    return conditioned[len(measured) :]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_greedy_batch_equals_brute_force(space, grid_gp, candidates, seed):
+    records = space.records(candidates)
+    weights = np.random.default_rng(seed).uniform(0.5, 1.5, len(records))  # no two are equal
+    pending = seed, seed + 2
+    expected = greedy(grid_gp().posterior(candidates), weights, pending, 4)
+    got = propose(
+        IntegratedVariance(),
+        grid_gp(),
+        candidates,
+        n=4,
+        pending=[records[j] for j in pending],
+        weights=weights,
+    )
+    assert got == [records[j] for j in expected]
+
+
+def test_a_pending_configuration_outside_the_candidates_still_counts(grid_gp, candidates):
+    others = candidates[candidates["threads"].isin([1, 3])]
+    pending = [{"threads": 2, "mode": "slow"}]
+
+    def modes(**known):
+        return {
+            propose(PosteriorVariance(), grid_gp(), others, seed=seed, **known)[0]["mode"]
+            for seed in range(20)
+        }
+
+    assert modes() == {"slow", "fast"}
+    assert modes(pending=pending) == {"fast"}  # its neighbours will be known better
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data())
+def test_nothing_is_proposed_twice(space, grid_gp, candidates, data):
+    acquisition = data.draw(st.sampled_from(ACQUISITIONS))
+    records = space.records(candidates)
+    configs = st.lists(st.sampled_from(records), max_size=len(records) // 2)
+    measured, pending = data.draw(configs), data.draw(configs)
+    n = data.draw(st.integers(1, 5))
+    seed = data.draw(st.integers(0, 100))
+    taken = {*keys(space, measured), *keys(space, pending)}
+    if len(taken) == len(records):
+        return
+    got = propose(
+        acquisition, grid_gp(), candidates, n=n, measured=measured, pending=pending, seed=seed
+    )
+    assert len(set(keys(space, got))) == len(got) == min(n, len(records) - len(taken))
+    assert not taken & set(keys(space, got))
+    assert all(space.contains(config) for config in got)
+    assert got == propose(
+        acquisition, grid_gp(), candidates, n=n, measured=measured, pending=pending, seed=seed
+    )
+
+
+def test_replicates_may_repeat(space, grid_gp, candidates):
+    one = candidates.iloc[:1]
+    measured = space.records(one)
+    got = propose(IntegratedVariance(), grid_gp(), one, n=3, measured=measured, replicates=True)
+    assert got == measured * 3
+
+
+def test_nothing_left_is_an_error_that_says_so(space, grid_gp, candidates):
+    with pytest.raises(AcquisitionError, match=r"no candidate is left.*11.*allow replicates"):
+        propose(RandomSampling(), grid_gp(), candidates, measured=space.records(candidates))
+
+
+def test_random_sampling_needs_no_model_and_asks_none(grid_gp, candidates):
+    fitted = grid_gp()
+    assert len(propose(RandomSampling(), None, candidates, n=4)) == 4
+    propose(RandomSampling(), fitted, candidates)
+    assert fitted.asked == 0
+
+
+def test_random_sampling_is_uniform(space, candidates):
+    records = space.records(candidates)
+    counts = np.zeros(len(records))
+    for seed in range(1_100):
+        counts[records.index(propose(RandomSampling(), None, candidates, seed=seed)[0])] += 1
+    assert ((counts - 100) ** 2 / 100).sum() < 29.6  # chi-square, 10 degrees, p = 0.001
+
+
+@pytest.mark.parametrize("acquisition", ACQUISITIONS[:3])
+def test_a_posterior_that_is_not_there_is_an_error(acquisition, candidates):
+    with pytest.raises(AcquisitionError, match=r"expected a fitted model.*got none"):
+        propose(acquisition, None, candidates)
+
+
+def test_a_fitted_model_without_a_joint_posterior_is_named(grid_gp, candidates):
+    class Forest:
+        diagnostics = grid_gp().diagnostics
+
+    with pytest.raises(AcquisitionError, match=r"joint posterior.*got GridGP\(\)"):
+        propose(IntegratedVariance(), Forest(), candidates)  # type: ignore[arg-type]
+
+
+def test_ties_are_broken_by_the_seed(grid_gp, candidates):
+    firsts = {
+        tuple(propose(PosteriorVariance(), grid_gp(), candidates, seed=seed)[0].values())
+        for seed in range(30)
+    }
+    assert len(firsts) > 5  # before any measurement all variances are equal
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_expected_improvement_finds_the_best_of_a_known_surface(grid_gp, candidates, direction):
+    fitted = grid_gp(direction)
+    posterior = fitted.posterior(candidates)
+    sign = 1 if direction == "maximize" else -1
+    best = candidates.iloc[int((sign * posterior.mean).argmax())].to_dict()
+    assert propose(ExpectedImprovement(), fitted, candidates) == [best]
+
+
+def test_weights_steer_the_integral(grid_gp, candidates):
+    weights = (candidates["mode"] == "fast").to_numpy(float)
+    got = propose(IntegratedVariance(), grid_gp(), candidates, weights=weights)
+    assert got[0]["mode"] == "fast"
+    for bad in (weights[:-1], -1 - weights, weights * np.nan):
+        with pytest.raises(AcquisitionError, match="weights of zero or more"):
+            propose(IntegratedVariance(), grid_gp(), candidates, weights=bad)
+
+
+def test_a_large_pool_is_thinned_but_keeps_what_may_be_proposed(
+    space, grid_gp, candidates, monkeypatch
+):
+    monkeypatch.setattr(pool_module, "MAX_POOL", 3)
+    records = space.records(candidates)
+    for left in range(len(records)):
+        measured = records[:left] + records[left + 1 :]
+        assert propose(IntegratedVariance(), grid_gp(), candidates, measured=measured) == [
+            records[left]
+        ]
+    first = [propose(IntegratedVariance(), grid_gp(), candidates, seed=s)[0] for s in range(20)]
+    assert len({space.key(config) for config in first}) > 3
+
+
+def test_missing_values_and_numpy_types_are_the_same_configuration(candidates):
+    frame = pd.DataFrame({"a": np.array([1.0, np.nan]), "b": ["x", None]})
+    got = propose(RandomSampling(), None, frame, measured=[{"a": 1, "b": "x"}])
+    assert got == [{"a": None, "b": None}]
+
+
+def test_an_incomplete_configuration_is_an_error(grid_gp, candidates):
+    with pytest.raises(AcquisitionError, match=r"threads.*mode"):
+        propose(RandomSampling(), grid_gp(), candidates, pending=[{"threads": 1}])
+    with pytest.raises(AcquisitionError, match="n of at least 1"):
+        propose(RandomSampling(), grid_gp(), candidates, n=0)
+
+
+def test_posteriors_that_are_not_finite_are_an_error(grid_gp, candidates):
+    with pytest.raises(AcquisitionError, match="not finite"):
+        propose(PosteriorVariance(), grid_gp(noise=0.1, space=_Broken()), candidates)
+
+
+class _Broken:
+    """A space whose encoding yields NaN."""
+
+    def frame(self, configs):
+        return pd.DataFrame({"threads": [np.nan] * len(configs), "mode": ["slow"] * len(configs)})
+
+
+def feasibility(space, effects, failed=()):
+    return Feasibility(space, tuple(failed), 0.0, np.asarray(effects, float))
+
+
+def test_what_failed_is_never_proposed_again_even_as_a_replicate(space, grid_gp, candidates):
+    two = candidates.iloc[:2]
+    first, second = space.records(two)
+    known = Feasibility(space, (first,))
+    got = propose(PosteriorVariance(), grid_gp(), two, n=4, replicates=True, feasibility=known)
+    assert got == [second] * 4
+
+
+def test_the_incumbent_of_an_improvement_is_no_configuration_that_failed(
+    space, grid_gp, candidates
+):
+    records = space.records(candidates)
+    mean = grid_gp().posterior(candidates).mean
+    order = [records[j] for j in np.argsort(mean)]
+    known = Feasibility(space, (order[0],))
+    measured = [order[0], order[-1]]
+    got = propose(
+        ExpectedImprovement(), grid_gp(), candidates, measured=measured, feasibility=known
+    )
+    assert got == [order[1]]
+
+
+def test_configurations_predicted_to_fail_are_avoided(space, grid_gp, candidates, caplog):
+    # the encoding has threads' position, its six levels, then the modes
+    effects = np.zeros(9)
+    effects[-1] = -8.0
+    known = feasibility(space, effects)
+    probability = known.probability(candidates)
+    assert (probability[candidates["mode"] == "fast"] < 0.5).all()
+    slow = int((candidates["mode"] == "slow").sum())
+    with caplog.at_level(logging.WARNING):
+        got = propose(IntegratedVariance(), grid_gp(), candidates, n=slow, feasibility=known)
+        assert {config["mode"] for config in got} == {"slow"}
+        assert not caplog.records
+        more = propose(IntegratedVariance(), grid_gp(), candidates, n=slow + 1, feasibility=known)
+    assert more[-1]["mode"] == "fast"
+    assert "probably fail" in caplog.text
