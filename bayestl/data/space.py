@@ -239,7 +239,8 @@ class ConfigSpace:
         for constraint in self.constraints:
             values = {name: frame[name].tolist() for name in constraint.names}
             if values:
-                result &= [held is not False for held in _holds(constraint, values)]
+                held = _holds(constraint, values)
+                result &= np.array([value is not False for value in held], dtype=bool)
         return result
 
     def key(self, config: Mapping[str, Any]) -> Key:
