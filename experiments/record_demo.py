@@ -1,0 +1,67 @@
+"""Record the table that `bayestl demo --replay` replays: `bayestl/datasets/demo.parquet`.
+
+    python -m experiments.record_demo --output bayestl/datasets/demo.parquet
+
+The two environments of the demo, each at the default configuration and a random sample,
+the default several times, interleaved in random order so that a drift of the machine
+does not look like a difference between environments. Takes about five minutes; an
+interrupted recording goes on where it was when started again with the same store.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from bayestl.campaign.events import Event, Measured
+from bayestl.campaign.loop import run
+from bayestl.campaign.store import SQLiteStore
+from bayestl.campaign.survey import Survey
+from bayestl.data.readers import write_table
+from bayestl.data.sampling import sample
+from bayestl.data.table import MeasurementTable
+from bayestl.demo import live
+
+BLOCKS = 10
+REPEATS_OF_DEFAULT = 6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--store", type=Path, default=Path("demo-recording.db"))
+    parser.add_argument("--source", type=int, default=80, help="configurations of the source")
+    parser.add_argument("--target", type=int, default=200, help="configurations of the target")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    bench, rng = live(arguments.seed), np.random.default_rng(arguments.seed)
+    store, tables = SQLiteStore(arguments.store), []
+    environments = (
+        (bench.source, bench.source_space, arguments.source),
+        (bench.target, bench.target_space, arguments.target),
+    )
+    orders = []
+    for environment, space, count in environments:
+        drawn = space.records(sample(space, count, method="uniform", seed=arguments.seed))
+        order = [*drawn, *[space.default] * REPEATS_OF_DEFAULT]
+        orders.append(np.array_split(np.array(order, dtype=object)[rng.permutation(len(order))], BLOCKS))
+    for block in range(BLOCKS):
+        for (environment, space, _), order in zip(environments, orders, strict=True):
+            plan = Survey(space, environment, bench.runner.metrics, list(order[block]))
+            name = f"{environment.name} {block}"
+            tables.append(plan.table(run(plan, bench.runner, store, name=name, observer=show).state))
+    table = MeasurementTable.concat(tables)
+    write_table(table, arguments.output)
+    print(table.frame.groupby(["environment", "status"])["latency"].describe().to_string())
+
+
+def show(event: Event) -> None:
+    if isinstance(event, Measured):
+        m = event.measurement
+        print(m.environment, m.status.value, m.values.get("latency", m.message), flush=True)
+
+
+if __name__ == "__main__":
+    main()
