@@ -66,10 +66,10 @@ def _measure(request: Mapping[str, Any]) -> dict[str, Any]:
     engine = load_engine(request["engine"])
     engine.prepare()
     network = Path(request["network"])
-    if request["rebatch"] is not None:
+    if request["rebatched"] is not None:
         from bayestl.measure.rebatch import rebatched
 
-        network = rebatched(network, request["rebatch"], Path(request["workspace"]))
+        network = rebatched(network, request["batch"], Path(request["rebatched"]))
     session, build = _open(engine, network, request["configuration"])
     _check_effective(session, request["configuration"])
     inputs = _inputs(request["inputs"], request["seed"])
@@ -81,7 +81,8 @@ def _measure(request: Mapping[str, Any]) -> dict[str, Any]:
 
     meters = {"cpu_time": CpuTime(), "peak_memory": PeakMemory()}
     samples = sample(call, Sampling(**request["sampling"]), meters)
-    _check_batch(outputs, request["rebatch"])
+    if request["rebatched"] is not None:
+        _check_batch(outputs, request["batch"])
     answer = _answer(samples, build, session)
     return answer | _verdict(samples, outputs, request)
 
@@ -120,9 +121,9 @@ def _inputs(descriptions: list[dict[str, Any]], seed: int) -> dict[str, np.ndarr
     return inputs
 
 
-def _check_batch(outputs: Mapping[str, Any], batch: int | None) -> None:
+def _check_batch(outputs: Mapping[str, Any], batch: int) -> None:
     for name, value in outputs.items():
-        if batch is not None and value.shape[:1] != (batch,):
+        if value.shape[:1] != (batch,):
             raise Refusal(
                 Status.UNSUPPORTED, f"output {name!r} has shape {value.shape} at batch {batch}"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,17 +43,12 @@ def parse_cores(text: str) -> tuple[int, ...]:
         If the text is no list of cores.
     """
     cores: set[int] = set()
-    try:
-        for part in text.split(","):
-            low, _, high = part.strip().partition("-")
-            first, last = int(low), int(high or low)
-            if not 0 <= first <= last < 65_536:
-                raise ValueError
-            cores.update(range(first, last + 1))
-    except ValueError:
-        raise UnknownEnvironment(
-            f"expected cores such as '0', '0-3' or '0,2', got {text!r}"
-        ) from None
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,5})(?:-(\d{1,5}))?\s*", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if first > last:
+            raise UnknownEnvironment(f"expected cores such as '0', '0-3' or '0,2', got {text!r}")
+        cores.update(range(first, last + 1))
     return tuple(sorted(cores))
 
 

@@ -59,6 +59,8 @@ def read_inputs(path: Path) -> tuple[TensorInfo, ...]:
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _graph_inputs(data, _graph(data), path)
+    except NetworkError:
+        raise
     except (IndexError, OverflowError, UnicodeDecodeError, _NotWire):
         raise NetworkError(f"{path} is no ONNX file; export the network to ONNX") from None
     except (OSError, ValueError) as error:  # mmap refuses an empty file with ValueError

@@ -26,9 +26,10 @@ def bounce_ns(first: int, second: int) -> list[float]:
     """
     line = mmap.mmap(-1, mmap.PAGESIZE)
     parent = os.getpid()
+    os.sched_setaffinity(0, {second})  # before the fork: a core that is not there is told now
     partner = os.fork()
     if partner == 0:
-        _partner(line, second, parent)
+        _partner(line, parent)
         os._exit(0)
     os.sched_setaffinity(0, {first})
     blocks, value, last = [], 1, time.perf_counter_ns()
@@ -45,8 +46,7 @@ def bounce_ns(first: int, second: int) -> list[float]:
     return blocks
 
 
-def _partner(line: mmap.mmap, core: int, parent: int) -> None:
-    os.sched_setaffinity(0, {core})
+def _partner(line: mmap.mmap, parent: int) -> None:
     value, spins = 1, 0
     for _ in range(BOUNCES):
         while line[0] != value:

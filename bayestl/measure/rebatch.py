@@ -13,15 +13,14 @@ from bayestl.data.measurement import Status
 from bayestl.measure.engine import Refusal
 
 
-def rebatched(network: Path, batch: int, workspace: Path) -> Path:
-    """The rewritten file, made once a workspace.
+def rebatched(network: Path, batch: int, target: Path) -> Path:
+    """The rewritten file, at `target`; made once.
 
     The first dimension of every input becomes `batch`, declared output and inner shapes
     are left to inference, and a reshape to (1, ...) keeps the first dimension of what
     it is given instead. Whether the result computes the same is for the caller to
     check: its outputs must begin with `batch`.
     """
-    target = workspace / f"batch-{batch}.onnx"
     if not target.exists():
         try:
             import onnx
@@ -32,7 +31,7 @@ def rebatched(network: Path, batch: int, workspace: Path) -> Path:
             ) from None
         model = onnx.load(str(network))
         _rewrite(model.graph, batch)
-        draft = workspace / f"batch-{batch}.{os.getpid()}.draft"
+        draft = target.with_suffix(f".{os.getpid()}")
         onnx.save(model, str(draft))
         draft.rename(target)
     return target

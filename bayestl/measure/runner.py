@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import tempfile
 import time
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -102,11 +105,6 @@ class LocalRunner:
     seed: int = 0
     engines: Mapping[str, str] = field(default_factory=lambda: ENGINES)
     _references: dict[str, Mapping[str, Any]] = field(default_factory=dict, init=False, repr=False)
-    _workspace: tempfile.TemporaryDirectory[str] = field(
-        default_factory=lambda: tempfile.TemporaryDirectory(prefix="bayestl-"),
-        init=False,
-        repr=False,
-    )
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -165,6 +163,13 @@ class LocalRunner:
             seconds=seconds,
         )
 
+    @cached_property
+    def _workspace(self) -> Path:
+        """A folder for rewritten networks, which lives as long as the runner."""
+        folder = Path(tempfile.mkdtemp(prefix="bayestl-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
     def _arrange(self, environment: Environment) -> _Plan:
         """What the environment asks for, checked against this machine."""
         engine, reference = self._engine(environment)
@@ -209,14 +214,12 @@ class LocalRunner:
     def _measure(
         self, plan: _Plan, configuration: Configuration, reference: Mapping[str, Any] | None
     ) -> Outcome:
-        workspace = Path(self._workspace.name) / plan.network.sha256[:16]
-        workspace.mkdir(exist_ok=True)
         request = {
             "parent": os.getpid(),
             "engine": plan.reference,
             "network": str(plan.network.path),
-            "rebatch": plan.rebatch,
-            "workspace": str(workspace),
+            "batch": plan.batch,
+            "rebatched": str(self._workspace / plan.rebatched) if plan.rebatched else None,
             "inputs": [vars(item) for item in plan.inputs],
             "seed": self.seed,
             "configuration": configuration,
@@ -266,10 +269,12 @@ class _Plan:
         return repr((self.reference, self.cores, self.batch, self.network.sha256))
 
     @property
-    def rebatch(self) -> int | None:
-        """The batch that the file must be rewritten for; None where it is right as it is."""
+    def rebatched(self) -> str | None:
+        """The name of the file rewritten for the batch; None where the network's own is right."""
         fixed = {tensor.shape[0] for tensor in self.network.tensors if tensor.shape}
-        return None if self.network.batch_is_open or self.batch in fixed else self.batch
+        if self.network.batch_is_open or self.batch in fixed:
+            return None
+        return f"{self.network.sha256[:16]}-batch-{self.batch}.onnx"
 
 
 def _settings(environment: Environment) -> tuple[tuple[int, ...], int]:
