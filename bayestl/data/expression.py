@@ -169,7 +169,12 @@ class _Compiler:
         functions = [_COMPARISONS[type(op)] for op in ops]
 
         def evaluate(values: Mapping[str, Any]) -> bool:
-            sides = [part(values) for part in parts]
-            return all(f(a, b) for f, a, b in zip(functions, sides, sides[1:], strict=False))
+            left = parts[0](values)
+            for function, part in zip(functions, parts[1:], strict=True):
+                right = part(values)
+                if not function(left, right):
+                    return False
+                left = right
+            return True
 
         return evaluate

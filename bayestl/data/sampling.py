@@ -59,12 +59,15 @@ def sample(
     if n < 0:
         raise SpaceError(f"expected n >= 0 configurations, got {n}")
     rng = np.random.default_rng(seed)
-    draw = _draws(method, len(space.names), n, rng)
+    draw = _draws(method, len(space.names), rng)
     found: list[Configuration] = []
     seen: set[Key] = set()
     drawn = valid = 0
-    while len(found) < n and drawn < max(MIN_DRAWS, DRAWS_PER_SAMPLE * n):
-        points = draw()
+    most = max(MIN_DRAWS, DRAWS_PER_SAMPLE * n)
+    if distinct:  # as many draws as there are combinations: what is missing is sooner listed
+        most = min(most, space.cardinality)
+    while len(found) < n and drawn < most:
+        points = draw(max(n, drawn))
         configurations = _valid_configurations(space, points)
         drawn, valid = drawn + len(points), valid + len(configurations)
         found += _unseen(space, configurations, seen) if distinct else configurations
@@ -116,23 +119,17 @@ def candidates(space: ConfigSpace, limit: int, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame([default, *others][:limit], columns=list(space.names), dtype=object)
 
 
-def _draws(
-    method: Method, dimension: int, n: int, rng: np.random.Generator
-) -> Callable[[], np.ndarray]:
-    """A function that returns the next points of the unit cube, (any number, dimension)."""
+def _draws(method: Method, dimension: int, rng: np.random.Generator) -> Callable[[int], np.ndarray]:
+    """A function that returns the next points of the unit cube, (at least so many, dimension)."""
     if method == "uniform":
-        return lambda: rng.random((max(n, 1), dimension))
+        return lambda n: rng.random((n, dimension))
     if method == "latin_hypercube":
-        return lambda: qmc.LatinHypercube(dimension, rng=rng).random(max(n, 1))
+        return lambda n: qmc.LatinHypercube(dimension, rng=rng).random(n)
     if method != "sobol":
         raise SpaceError(f"expected method sobol, uniform or latin_hypercube, got {method!r}")
     sequence = qmc.Sobol(dimension, rng=rng)
-
-    def doubled() -> np.ndarray:  # a Sobol sequence is balanced only at powers of two
-        exponent = math.ceil(math.log2(max(n, sequence.num_generated, 1)))
-        return sequence.random_base2(exponent)
-
-    return doubled
+    # a Sobol sequence is balanced only at powers of two
+    return lambda n: sequence.random_base2(math.ceil(math.log2(n)))
 
 
 def _valid_configurations(space: ConfigSpace, points: np.ndarray) -> list[Configuration]:

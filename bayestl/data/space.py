@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -213,11 +213,11 @@ class ConfigSpace:
             for name, option in self.options.items()
         }
         result = pd.DataFrame(columns, index=configs.index, dtype=object)
+        active = self.active(result).to_numpy()
         faulty = (result.isna().to_numpy() != absent.to_numpy()).any(axis=1)  # outside its domain
-        faulty |= (self.active(result).to_numpy() == absent.to_numpy()).any(axis=1)
-        faulty |= ~self.satisfied(result)
+        faulty |= (active == absent.to_numpy()).any(axis=1) | ~self.satisfied(result)
         if faulty.any():
-            self._refuse_row(configs, int(np.argmax(faulty)))
+            self._refuse_row(configs, int(np.argmax(faulty)), active)
         return result
 
     def active(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -328,21 +328,19 @@ class ConfigSpace:
                 raise ConfigurationError(f"row {row}: {error}") from None
         return pd.DataFrame(rows, columns=list(self.names), dtype=object)
 
-    def _refuse_row(self, configs: pd.DataFrame, position: int) -> NoReturn:
+    def _refuse_row(self, configs: pd.DataFrame, row: int, active: np.ndarray) -> None:
         """Raise what is wrong with a row that `frame` found faulty."""
-        record = {name: configs[name].tolist()[position] for name in self.names}
-        label = configs.index[position]
+        record = {name: configs[name].tolist()[row] for name in self.names}
+        label = configs.index[row]
+        for name, on in zip(self.names, active[row], strict=True):
+            if on and _is_missing(record[name]):
+                raise ConfigurationError(
+                    f"row {label!r}: no value of {name!r}; every active option needs one"
+                )
         try:
-            complete = self.configuration(record)
+            self.configuration(record)
         except ConfigurationError as error:
             raise ConfigurationError(f"row {label!r}: {error}") from None
-        absent = [
-            name for name in self.names if _is_missing(record[name]) and complete[name] is not None
-        ]
-        raise ConfigurationError(
-            f"row {label!r}: no value of {', '.join(map(repr, absent))}; "
-            "every active option needs one"
-        )
 
     def _activate(self, given: Mapping[str, Value]) -> Configuration:
         """`given` with defaults filled in and options that are not active set to None."""
