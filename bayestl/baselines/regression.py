@@ -67,7 +67,8 @@ class Examples:
         target counts sqrt(n_source / n_target) times, but at least once: midway between
         all rows alike and the target alike to all sources together, on a log scale.
         """
-        raw, z = observations.x.numpy(), observations.z.numpy()
+        # trees break ties by the last bit, which the order and unit of the rows would change
+        raw, z = observations.x.numpy(), np.round(observations.z.numpy(), 9)
         rows, row, counts = np.unique(raw, axis=0, return_inverse=True, return_counts=True)
         row = row.ravel()
         environment, is_target = rows[:, -1], rows[:, -1] == 0
