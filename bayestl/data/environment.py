@@ -69,5 +69,8 @@ class Environment:
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Environment.from_dict, (self.to_dict(),)  # a mapping proxy cannot be copied
+
     def __hash__(self) -> int:
         return hash((self.name, self.fingerprint))

@@ -136,8 +136,9 @@ def write_table(table: MeasurementTable, path: str | Path) -> None:
 def _read_parquet(path: Path) -> tuple[pd.DataFrame, Any]:
     """The columns of the file, and its description of itself, None if it has none."""
     with open(path, "rb") as file:
-        content = pq.read_table(file)
-    _check_header(content.column_names)
+        parquet = pq.ParquetFile(file)
+        _check_header(parquet.schema_arrow.names)
+        content = parquet.read()
     description = (content.schema.metadata or {}).get(METADATA_KEY)
     frame = content.to_pandas(ignore_metadata=True, integer_object_nulls=True)
     return frame, None if description is None else description.decode()

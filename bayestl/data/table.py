@@ -114,8 +114,10 @@ class MeasurementTable:
             result = space.frame(frame).reset_index(drop=True)
         except ConfigurationError as error:
             raise ConfigurationError(f"measurements: {error}") from None
-        values = {metric.name: _numbers(frame, metric) for metric in metrics}
-        states = _states(frame, status, values)
+        states = _states(frame, status)
+        ok = states == Status.OK.value
+        values = {metric.name: _numbers(frame, metric, ok) for metric in metrics}
+        _check_some_value(frame, values, ok)
         described = {e.name: e for e in environments}
         if isinstance(environment, Environment):
             result[ENVIRONMENT] = environment.name
@@ -358,9 +360,11 @@ def _check_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> None:
         )
 
 
-def _numbers(frame: pd.DataFrame, metric: Metric) -> np.ndarray:
+def _numbers(frame: pd.DataFrame, metric: Metric, ok: np.ndarray) -> np.ndarray:
+    """The metric's values, NaN in rows that are not ok."""
+    values = np.full(len(frame), np.nan)
     try:
-        values = frame[metric.name].to_numpy(dtype=float, na_value=np.nan, copy=True)
+        values[ok] = frame[metric.name][ok].to_numpy(dtype=float, na_value=np.nan)
     except (TypeError, ValueError):
         raise TableError(
             f"metric {metric.name!r}: expected numbers, got {frame[metric.name].dtype} values"
@@ -375,29 +379,27 @@ def _numbers(frame: pd.DataFrame, metric: Metric) -> np.ndarray:
     return values
 
 
-def _states(
-    frame: pd.DataFrame, status: str | None, values: Mapping[str, np.ndarray]
-) -> np.ndarray:
-    empty = np.all([np.isnan(column) for column in values.values()], axis=0)
+def _states(frame: pd.DataFrame, status: str | None) -> np.ndarray:
     if status is None:
-        states = np.full(len(frame), Status.OK.value, dtype=object)
-    else:
-        try:
-            states = np.array([Status(value).value for value in frame[status]], dtype=object)
-        except ValueError as error:
-            raise TableError(
-                f"column {status!r}: {error}; expected one of {', '.join(Status)}"
-            ) from None
-    hollow = (states == Status.OK.value) & empty
+        return np.full(len(frame), Status.OK.value, dtype=object)
+    try:
+        return np.array([Status(value).value for value in frame[status]], dtype=object)
+    except ValueError as error:
+        raise TableError(
+            f"column {status!r}: {error}; expected one of {', '.join(Status)}"
+        ) from None
+
+
+def _check_some_value(
+    frame: pd.DataFrame, values: Mapping[str, np.ndarray], ok: np.ndarray
+) -> None:
+    hollow = ok & np.all([np.isnan(column) for column in values.values()], axis=0)
     if hollow.any():
         row = frame.index[int(np.argmax(hollow))]
         raise TableError(
             f"row {row!r} is NaN in {', '.join(map(repr, values))}; drop it, or name a status "
             "column that says how it failed"
         )
-    for column in values.values():
-        column[states != Status.OK.value] = np.nan
-    return states
 
 
 def _environment_names(column: pd.Series) -> list[str]:

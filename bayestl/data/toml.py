@@ -72,7 +72,7 @@ class Document:
         """The error about the value under `keys`, or about a text quoted there."""
         line = self.line(*keys)
         if quoting is not None:
-            rest = self.text.splitlines()[line - 1 :]
+            rest = self.text.split("\n")[line - 1 :]
             line += next((n for n, content in enumerate(rest) if quoting in content), 0)
         return SpecificationError(f"{self.source}, line {line}: {message}")
 
@@ -108,7 +108,7 @@ class Document:
         """The first line of every key that stands at the start of a line, and of its tables."""
         lines: dict[tuple[str, ...], int] = {}
         table: tuple[str, ...] = ()
-        for number, line in enumerate(self.text.splitlines(), start=1):
+        for number, line in enumerate(self.text.split("\n"), start=1):
             if line.lstrip().startswith("["):
                 path = table = _path(line) or table
             else:

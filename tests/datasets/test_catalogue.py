@@ -1,0 +1,40 @@
+"""Shipped tables are found by name."""
+
+import pandas as pd
+import pytest
+
+from bayestl.data.readers import write_table
+from bayestl.data.table import MeasurementTable
+from bayestl.datasets.catalogue import load, names
+from bayestl.errors import TableError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    frame = pd.DataFrame({"a": [1, 2], "environment": "e", "y": [1.0, 2.0]})
+    table = MeasurementTable.from_frame(frame, options=["a"], metrics={"y": "s"})
+    for name in ("two", "one"):
+        write_table(table, tmp_path / f"{name}.parquet")
+    (tmp_path / "README.md").write_text("no table")
+    return tmp_path
+
+
+def test_finds_what_is_there(folder):
+    assert names(folder) == ("one", "two")
+    assert load("one", folder).environment_names == ("e",)
+
+
+@pytest.mark.parametrize("name", ["three", "../one", "", "README.md"])
+def test_unknown_names(folder, name):
+    with pytest.raises(TableError, match=r"unknown data set '.*'; expected one of one, two"):
+        load(name, folder)
+
+
+def test_an_empty_folder(tmp_path):
+    with pytest.raises(TableError, match="none is installed"):
+        load("one", tmp_path)
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_shipped_table_can_be_read(name):
+    assert len(load(name))
