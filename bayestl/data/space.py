@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -249,7 +249,7 @@ class ConfigSpace:
 
     def records(self, frame: pd.DataFrame) -> list[Configuration]:
         """The rows of a frame made by `frame`, as configurations."""
-        return frame[list(self.names)].to_dict("records")  # type: ignore[return-value]
+        return cast(list[Configuration], frame[list(self.names)].to_dict("records"))
 
     def subspace(self, **fixed: Value) -> ConfigSpace:
         """The space in which the given options have just the given value."""
