@@ -1,0 +1,114 @@
+"""`Report`: what a page shows, as plain values, apart from how it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from bayestl.data.measurement import Metric
+from bayestl.data.space import Configuration
+from bayestl.errors import TableError
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """The best configuration that was found, beside the default.
+
+    Parameters
+    ----------
+    default, best : the two configurations
+    default_value, best_value : the metric at each, in its unit
+    interval : 90 % interval of the gain, if it is known
+    """
+
+    default: Configuration
+    best: Configuration
+    default_value: float
+    best_value: float
+    interval: tuple[float, float] | None = None
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The options in which the two differ."""
+        return tuple(n for n in self.default if self.default[n] != self.best.get(n))
+
+    def gain(self, metric: Metric) -> float:
+        """How many times better the best is: above 1 is an improvement."""
+        if metric.direction == "minimize":
+            return self.default_value / self.best_value
+        return self.best_value / self.default_value
+
+
+@dataclass(frozen=True)
+class Report:
+    """The content of one page; every part but the title and the metric may be left out.
+
+    Parameters
+    ----------
+    title : the heading
+    metric : the metric that every value is in
+    lede : the finding, in a sentence or two
+    facts : (label, value), the few numbers to see first
+    improvement : the best configuration beside the default
+    methods : one row a method: `method`, `mape` [%], and any of `spearman`, `coverage90` (a share)
+    learning : one row a method and budget: `method`, `n_target`, `mape` [%], and perhaps an
+        interval of it, `low` and `high`
+    predictions : one row a test configuration (and method): `measured`, `q05`, `q50`, `q95`
+        in the metric's unit, and perhaps `method`
+    effects : one row an option: `option`, `effect`, `low`, `high` (shares of the variance,
+        0 to 1), and perhaps `best` and `ratio`
+    correlation : environments x environments, of the model's belief
+    trials : one row a measurement in the order taken: `number`, `value` (NaN where it
+        failed), and perhaps `status`
+    failures : one row a status: `status`, `count`, `example`
+    environments : one row an environment, any columns
+    warnings : one sentence each
+    provenance : what a reader needs to do it again
+
+    Raises
+    ------
+    TableError
+        If a frame lacks a column.
+    """
+
+    title: str
+    metric: Metric
+    lede: str = ""
+    facts: Sequence[tuple[str, str]] = ()
+    improvement: Improvement | None = None
+    methods: pd.DataFrame | None = None
+    learning: pd.DataFrame | None = None
+    predictions: pd.DataFrame | None = None
+    effects: pd.DataFrame | None = None
+    correlation: pd.DataFrame | None = None
+    trials: pd.DataFrame | None = None
+    failures: pd.DataFrame | None = None
+    environments: pd.DataFrame | None = None
+    warnings: Sequence[str] = ()
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for part, columns in _COLUMNS.items():
+            frame: pd.DataFrame | None = getattr(self, part)
+            missing = [] if frame is None else [c for c in columns if c not in frame.columns]
+            if frame is not None and missing:
+                raise TableError(
+                    f"report: {part} lacks the column {', '.join(map(repr, missing))}; it has "
+                    f"{list(frame.columns)}"
+                )
+        if self.correlation is not None and list(self.correlation.index) != list(
+            self.correlation.columns
+        ):
+            raise TableError("report: expected the correlation's rows and columns to be the same")
+
+
+_COLUMNS = {
+    "methods": ("method", "mape"),
+    "learning": ("method", "n_target", "mape"),
+    "predictions": ("measured", "q05", "q50", "q95"),
+    "effects": ("option", "effect", "low", "high"),
+    "trials": ("number", "value"),
+    "failures": ("status", "count", "example"),
+}
