@@ -22,6 +22,7 @@ class Conditioned:
     hyperparameters : kernel and noise
     x : (n, d) measured inputs
     z : (n,) measured values
+    extra : (n,) extra noise variance of each, 0 for all but outliers
     factor : (n, n) lower Cholesky factor of their covariance, noise included
     alpha : (n,) K^-1 z
     jitter : what was added to the diagonal, relative to its mean
@@ -30,23 +31,31 @@ class Conditioned:
     hyperparameters: Hyperparameters
     x: torch.Tensor
     z: torch.Tensor
+    extra: torch.Tensor
     factor: torch.Tensor
     alpha: torch.Tensor
     jitter: float
 
     @classmethod
-    def on(cls, hyperparameters: Hyperparameters, x: torch.Tensor, z: torch.Tensor) -> Conditioned:
-        """The process given z at x.
+    def on(
+        cls,
+        hyperparameters: Hyperparameters,
+        x: torch.Tensor,
+        z: torch.Tensor,
+        extra: torch.Tensor | None = None,
+    ) -> Conditioned:
+        """The process given z at x, measured with `extra` noise variance.
 
         Raises
         ------
         FitError
             If the covariance cannot be factorised.
         """
+        extra = torch.zeros_like(z) if extra is None else extra
         with torch.no_grad():
-            factor, jitter = cholesky(hyperparameters.covariance(x))
+            factor, jitter = cholesky(hyperparameters.covariance(x, extra))
             alpha = torch.cholesky_solve(z.unsqueeze(-1), factor).squeeze(-1)
-        return cls(hyperparameters, x, z, factor, alpha, jitter)
+        return cls(hyperparameters, x, z, extra, factor, alpha, jitter)
 
     def marginals(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(m,) means and (m,) variances of the noise-free values at x."""
@@ -77,4 +86,4 @@ class Conditioned:
     def noise(self, x: torch.Tensor) -> torch.Tensor:
         """(..., m), the variance of one measurement at x."""
         with torch.no_grad():
-            return self.hyperparameters.noise(x)
+            return self.hyperparameters.noise.forward(x)

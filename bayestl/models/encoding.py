@@ -10,11 +10,12 @@ Every feature lies in [0, 1], so that one prior on lengthscales fits all of them
     Categorical           one indicator a choice
     not active            an indicator of its own, beside a neutral position
 
-The columns of one option form a `Group`, which has one lengthscale. A numeric option with
-a few levels has two groups, its position and its levels: where the metric is smooth in
-the option the evidence gives the position a short lengthscale and the levels a long
-one, where the levels behave as unrelated choices the other way round. So the data choose
-between ordinal and one-hot, by degrees, and the lengthscales record what they chose.
+The columns of one option form a `Group`, which has one lengthscale. It is either a position
+or a choice, which kernels treat differently; an option with two levels is a choice. A
+numeric option with a few levels has two groups, its position and its levels: where the
+metric is smooth in the option the evidence gives the position a short lengthscale and
+the levels a long one, where the levels behave as unrelated choices the other way round.
+So the data choose between ordinal and one-hot, by degrees, and the lengthscales record it.
 
 An option with one level says nothing and has no column.
 """
@@ -47,11 +48,13 @@ class Group:
     Parameters
     ----------
     option : the option's name
-    levels : the levels that have an indicator each; empty for a position
+    choice : whether it matters only which value it is, not how far two values are apart
+    levels : the levels that have an indicator each; empty where one column says it
     optional : whether the option can be inactive, which takes one more column
     """
 
     option: str
+    choice: bool = False
     levels: tuple[Value, ...] = ()
     optional: bool = False
 
@@ -88,14 +91,9 @@ class Encoding:
         object.__setattr__(self, "groups", tuple(groups))
 
     @property
-    def column_groups(self) -> tuple[int, ...]:
-        """For each column, the position of its group."""
-        return tuple(g for g, group in enumerate(self.groups) for _ in range(group.width))
-
-    @property
     def width(self) -> int:
         """How many columns there are."""
-        return len(self.column_groups)
+        return sum(group.width for group in self.groups)
 
     def encode(self, configurations: pd.DataFrame) -> torch.Tensor:
         """(n, width) features of canonical configurations, as `ConfigSpace.frame` returns them."""
@@ -112,13 +110,13 @@ class Encoding:
 def _groups(name: str, option: Option, optional: bool) -> list[Group]:
     levels = option.levels
     if levels is not None and len(levels) == 1:
-        return [Group(name, (), True)] if optional else []
+        return [Group(name, choice=True, optional=True)] if optional else []
     if isinstance(option, Categorical):
-        return [Group(name, option.choices, optional)]
-    position = Group(name, (), optional)
+        return [Group(name, True, option.choices, optional)]
+    position = Group(name, levels is not None and len(levels) == 2, optional=optional)
     numeric = isinstance(option, Integer) or (isinstance(option, Ordinal) and option.numeric)
     if numeric and levels is not None and len(levels) in FEW_LEVELS:
-        return [position, Group(name, levels)]
+        return [position, Group(name, True, levels)]
     return [position]
 
 
@@ -127,7 +125,7 @@ def _fill(block: np.ndarray, group: Group, option: Option, values: Sequence[Any]
     inactive = np.array([value is None for value in values], dtype=bool)
     if group.optional:
         block[inactive, -1] = _INDICATOR
-    active = np.flatnonzero(~inactive)
+    active = np.flatnonzero(~inactive).tolist()
     if group.levels:
         rank = {_key(level): column for column, level in enumerate(group.levels)}
         block[active, [rank[_key(values[row])] for row in active]] = _INDICATOR

@@ -22,7 +22,7 @@ from bayestl.errors import FitError
 from bayestl.models.evidence import log_evidence
 from bayestl.models.kernels import CoregionalizedKernel, EnvironmentNoise
 
-MAX_ITERATIONS = 200
+MAX_ITERATIONS = 100
 _BOUND = 15.0  # of a logarithm, far outside every prior: keeps line searches finite
 _HOPELESS = 1e10
 
@@ -47,14 +47,15 @@ class Hyperparameters(Module):
         self.kernel = kernel
         self.noise = noise
         self.double()
+        self.prior_terms = [(prior, of, m) for _, m, prior, of, _ in self.named_priors()]
 
-    def covariance(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, n), of measurements at x."""
-        return self.kernel.forward(x, x) + torch.diag(self.noise(x))
+    def covariance(self, x: torch.Tensor, extra: torch.Tensor | float = 0.0) -> torch.Tensor:
+        """(n, n), of measurements at x whose noise has `extra` variance."""
+        return self.kernel.forward(x, x) + torch.diag(self.noise.forward(x) + extra)
 
     def log_prior(self) -> torch.Tensor:
         """The log density of the priors."""
-        terms = [prior.log_prob(of(m)).sum() for _, m, prior, of, _ in self.named_priors()]
+        terms = [prior.log_prob(of(module)).sum() for prior, of, module in self.prior_terms]
         return torch.stack(terms).sum()
 
 
@@ -66,20 +67,25 @@ class Fit:
     ----------
     evidence : log marginal likelihood of the standardised values
     evaluations : of the objective
-    converged : whether the optimiser says so
+    sound : False if the optimiser broke down; reaching the limit of iterations is sound
     message : its words
     """
 
     evidence: float
     evaluations: int
-    converged: bool
+    sound: bool
     message: str
 
 
-def fit(hyperparameters: Hyperparameters, x: torch.Tensor, z: torch.Tensor) -> Fit:
+def fit(
+    hyperparameters: Hyperparameters,
+    x: torch.Tensor,
+    z: torch.Tensor,
+    extra: torch.Tensor | float = 0.0,
+) -> Fit:
     """Move `hyperparameters` to their maximum a posteriori given z at x.
 
-    If the optimiser breaks down, the best point that it saw is kept and `converged` is
+    If the optimiser breaks down, the best point that it saw is kept and `sound` is
     False; nothing is raised, since the priors' modes are a usable model.
     """
     parameters = [p for p in hyperparameters.parameters() if p.requires_grad]
@@ -89,7 +95,9 @@ def fit(hyperparameters: Hyperparameters, x: torch.Tensor, z: torch.Tensor) -> F
         nonlocal best
         vector_to_parameters(torch.from_numpy(vector), parameters)
         try:
-            loss = -log_evidence(hyperparameters.covariance(x), z) - hyperparameters.log_prior()
+            loss = (
+                -log_evidence(hyperparameters.covariance(x, extra), z) - hyperparameters.log_prior()
+            )
         except FitError:
             return _HOPELESS, np.zeros_like(vector)
         gradients = torch.autograd.grad(loss, parameters)
@@ -111,14 +119,14 @@ def fit(hyperparameters: Hyperparameters, x: torch.Tensor, z: torch.Tensor) -> F
             jac=True,
             method="L-BFGS-B",
             bounds=[(-_BOUND, _BOUND)] * len(best[1]),
-            options={"maxiter": MAX_ITERATIONS, "ftol": 1e-8, "gtol": 1e-4},
+            options={"maxiter": MAX_ITERATIONS, "ftol": 3e-6, "gtol": 1e-2},
         )
         vector_to_parameters(torch.from_numpy(best[1]), parameters)
         with torch.no_grad():
             evidence = -best[0] - hyperparameters.log_prior().item()
-    converged = bool(outcome.success) and math.isfinite(best[0])
+    sound = outcome.status in (0, 1) and math.isfinite(best[0])
     evaluations = int(outcome.nfev) + len(starts)
-    return Fit(evidence, evaluations, converged, str(outcome.message))
+    return Fit(evidence, evaluations, sound, str(outcome.message))
 
 
 def _starts(hyperparameters: Hyperparameters) -> list[np.ndarray]:
@@ -132,7 +140,7 @@ def _starts(hyperparameters: Hyperparameters) -> list[np.ndarray]:
             with torch.no_grad():
                 kernel.loadings[0, 0] *= sign
                 for options in kernel.options:
-                    options.raw_lengthscale += math.log(factor)  # type: ignore[operator]
+                    options.get_parameter("raw_lengthscales").add_(math.log(factor))
                 starts.append(parameters_to_vector(parameters).detach().numpy().copy())
             vector_to_parameters(modes.clone(), parameters)
     return starts

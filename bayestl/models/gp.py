@@ -17,10 +17,11 @@ from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError, UnknownEnvironment
 from bayestl.models.conditioning import Conditioned
 from bayestl.models.encoding import Encoding
-from bayestl.models.fitting import Fit, Hyperparameters, fit, one_thread
-from bayestl.models.kernels import CoregionalizedKernel, EnvironmentNoise
+from bayestl.models.fitting import Fit, Hyperparameters, one_thread
+from bayestl.models.kernels import CoregionalizedKernel, EnvironmentNoise, value
 from bayestl.models.model import QUANTILES, Configs, Diagnostics
 from bayestl.models.observations import CONDITIONED_ROWS, FITTED_ROWS, Observations
+from bayestl.models.outliers import RARE, fit_robustly, unexplained_variance
 from bayestl.models.posterior import Posterior
 from bayestl.models.scaling import Scaling, TransformName
 
@@ -184,14 +185,15 @@ class FittedGP:
     def leave_one_out_density(self) -> np.ndarray:
         """The log density of each target measurement given all others, on the transformed scale.
 
-        In closed form, with the hyperparameters held; comparable between models of the
-        same metric and transform.
+        In closed form, with the hyperparameters held; an outlier has the odds of one.
+        Comparable between models of the same metric and transform.
         """
         rows = torch.nonzero(self.belief.x[:, -1] == 0).squeeze(-1)
         with torch.no_grad():
             mean, variance = self.belief.leave_one_out(rows)
         error = self.belief.z[rows] - mean
         density = -0.5 * (error**2 / variance + variance.log() + math.log(2 * math.pi))
+        density = density - RARE * (self.belief.extra[rows] > 0)
         return density.numpy() - math.log(self.scaling.spread)
 
 
@@ -207,17 +209,15 @@ def _fit(
 ) -> FittedGP:
     seen = Observations.of(table, metric, target, recipe.transform)
     environments = len(seen.environments)
-    groups = seen.encoding.column_groups
+    groups = seen.encoding.groups
     hyperparameters = Hyperparameters(
         CoregionalizedKernel(groups, environments, latents, stretch),
         EnvironmentNoise(environments),
     )
     fitted_rows = seen.subset(FITTED_ROWS, seed)
-    kept_rows = seen.subset(CONDITIONED_ROWS, seed)
-    outcome = fit(hyperparameters, *seen.take(fitted_rows))
     with one_thread():
-        belief = Conditioned.on(hyperparameters, *seen.take(kept_rows))
-    warnings = _warnings(seen, recipe.transform, outcome, len(kept_rows), belief.jitter)
+        outcome, belief = _infer(seen, hyperparameters, fitted_rows, seed)
+    warnings = _warnings(seen, recipe.transform, outcome, belief)
     n_target = int(seen.is_target.sum())
     diagnostics = Diagnostics(
         model=repr(recipe),
@@ -225,7 +225,7 @@ def _fit(
         n_target=n_target,
         dropped=seen.dropped,
         warnings=tuple(warnings),
-        details=_details(seen, hyperparameters, outcome, len(fitted_rows), belief),
+        details=_details(seen, outcome, len(fitted_rows), belief),
     )
     return FittedGP(
         metric=table.metric(metric),
@@ -239,32 +239,50 @@ def _fit(
     )
 
 
+def _infer(
+    seen: Observations, hyperparameters: Hyperparameters, fitted_rows: torch.Tensor, seed: int
+) -> tuple[Fit, Conditioned]:
+    """Fit the hyperparameters on some rows, then condition on all, or as many as we can."""
+    outcome, extra = fit_robustly(hyperparameters, *seen.take(fitted_rows))
+    rows = seen.subset(CONDITIONED_ROWS, seed)
+    if len(rows) == len(fitted_rows):
+        return outcome, Conditioned.on(hyperparameters, *seen.take(rows), extra)
+    first = Conditioned.on(hyperparameters, *seen.take(fitted_rows), extra)
+    every = unexplained_variance(first, *seen.take(torch.arange(len(seen.z))))
+    every[fitted_rows] = extra
+    return outcome, Conditioned.on(hyperparameters, *seen.take(rows), every[rows])
+
+
 def _warnings(
-    seen: Observations, transform: TransformName, outcome: Fit, kept: int, jitter: float
+    seen: Observations, transform: TransformName, outcome: Fit, belief: Conditioned
 ) -> list[str]:
-    warnings = []
+    warnings, kept, jitter = [], len(belief.z), belief.jitter
+    outliers = int((belief.extra > 0).sum())
     if transform == "auto" and not seen.scaling.log:
         warnings.append("some values are not positive, so the metric is modelled without a log")
-    if not outcome.converged:
-        warnings.append(f"the hyperparameters did not converge: {outcome.message}")
+    if not outcome.sound:
+        warnings.append(f"the search for hyperparameters broke down: {outcome.message}")
     if kept < len(seen.z):
         warnings.append(f"conditioned on {kept} of {len(seen.z)} measurements, to bound the cost")
+    if outliers:
+        warnings.append(f"{outliers} of {kept} measurements are outliers and count for little")
     if jitter:
         warnings.append(f"the covariance needed {jitter:g} added to its diagonal")
     return warnings
 
 
-def _details(
-    seen: Observations,
-    hyperparameters: Hyperparameters,
-    outcome: Fit,
-    fitted: int,
-    belief: Conditioned,
-) -> dict[str, Any]:
+def _details(seen: Observations, outcome: Fit, fitted: int, belief: Conditioned) -> dict[str, Any]:
+    hyperparameters = belief.hyperparameters
     kernel, spread = hyperparameters.kernel, seen.scaling.spread
     with torch.no_grad():
         lengthscales = [
-            dict(zip((g.name for g in seen.encoding.groups), k.lengthscale.tolist(), strict=True))
+            dict(
+                zip(
+                    (g.name for g in seen.encoding.groups),
+                    value(k, "lengthscales").tolist(),
+                    strict=True,
+                )
+            )
             for k in kernel.options
         ]
         noise = (spread * hyperparameters.noise.variance.sqrt()).tolist()
@@ -273,9 +291,14 @@ def _details(
         "transform": "log" if seen.scaling.log else "identity",
         "evidence": outcome.evidence,
         "evaluations": outcome.evaluations,
+        "optimizer": outcome.message,
         "fitted_on": fitted,
         "conditioned_on": len(belief.z),
         "jitter": belief.jitter,
+        "outliers": {
+            name: int((belief.extra[belief.x[:, -1] == t] > 0).sum())
+            for t, name in enumerate(seen.environments)
+        },
         "lengthscales": lengthscales,
         "loadings": dict(zip(seen.environments, loadings, strict=True)),
         "noise": dict(zip(seen.environments, noise, strict=True)),

@@ -23,23 +23,29 @@ from gpytorch.kernels import Kernel
 from gpytorch.module import Module
 from gpytorch.priors import LogNormalPrior, NormalPrior
 
+from bayestl.models.encoding import Group
+
 
 def positive(module: Module, name: str, shape: Sequence[int], mode: float, spread: float) -> None:
     """Register a positive parameter, optimised on the log scale, with a log-normal prior.
 
     `raw_<name>` starts at the prior's mode; `spread` is the standard deviation of the log.
     """
-    constraint = GreaterThan(1e-6, transform=torch.exp, inv_transform=torch.log)
+    constraint = GreaterThan(
+        1e-6,
+        transform=torch.exp,  # type: ignore[arg-type]  # annotated as Softplus, takes any map
+        inv_transform=torch.log,
+    )
     start = torch.full(tuple(shape), mode, dtype=torch.float64)
     module.register_parameter(
         f"raw_{name}", torch.nn.Parameter(constraint.inverse_transform(start))
     )
     module.register_constraint(f"raw_{name}", constraint)
-    prior = LogNormalPrior(math.log(mode) + spread**2, spread)
+    prior = LogNormalPrior(math.log(mode) + spread**2, spread, validate_args=False)
     module.register_prior(f"{name}_prior", prior, lambda m: value(m, name))
 
 
-def value(module: Module, name: str) -> torch.Tensor:
+def value(module: torch.nn.Module, name: str) -> torch.Tensor:
     """The value of a parameter that `positive` registered."""
     constraint = getattr(module, f"raw_{name}_constraint")
     return constraint.transform(getattr(module, f"raw_{name}"))
@@ -73,31 +79,38 @@ def squared_distance(x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
     return (square1 + square2.transpose(-1, -2) - 2.0 * product).clamp_min(0.0)
 
 
-class OptionKernel(Kernel):
-    """Matern-5/2 over configurations, one lengthscale a group of columns.
+def squared_norm(x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
+    """(..., n) squared Euclidean distances between rows of the same position."""
+    return (x1 - x2).square().sum(-1)
 
-    The prior on lengthscales grows with the square root of the number of groups (Hvarfner,
-    Hellsten and Nardi, 2024, "Vanilla Bayesian optimization performs great in high
-    dimensions"), so that many options do not make all configurations unrelated.
+
+class OptionKernel(Kernel):
+    """Covariance over configurations, one lengthscale a group of columns.
+
+        k(x, x') = prod over choices of exp(-d^2 / 2) * Matern-5/2 of positions,
+        d: distance within a group in units of its lengthscale
+
+    A product over choices gives interactions of rising order falling shares of the
+    variance, as in the analysis of a factorial experiment. The prior on lengthscales
+    grows with the square root of the number of groups (Hvarfner, Hellsten and Nardi, 2024,
+    "Vanilla Bayesian optimization performs great in high dimensions"), so that many
+    options do not make all configurations unrelated.
 
     Parameters
     ----------
-    column_groups : for each column, the position of its group
+    groups : of the columns, in order
     """
 
-    has_lengthscale = False  # gpytorch's own has one a column
+    raw_lengthscales: torch.nn.Parameter
 
-    def __init__(self, column_groups: Sequence[int]) -> None:
+    def __init__(self, groups: Sequence[Group]) -> None:
         super().__init__()
-        groups = max(column_groups, default=-1) + 1
-        self.register_buffer("column_groups", torch.tensor(column_groups, dtype=torch.long))
-        mode = math.exp(math.sqrt(2) - 3) * math.sqrt(max(groups, 1))
-        positive(self, "lengthscale", (groups,), mode, math.sqrt(3))
-
-    @property
-    def lengthscale(self) -> torch.Tensor:
-        """(groups,)"""
-        return value(self, "lengthscale")
+        columns = [(g, group.choice) for g, group in enumerate(groups) for _ in range(group.width)]
+        self.group_of = torch.tensor([g for g, _ in columns], dtype=torch.long)
+        self.choices = [c for c, (_, choice) in enumerate(columns) if choice]
+        self.positions = [c for c, (_, choice) in enumerate(columns) if not choice]
+        mode = math.exp(math.sqrt(2) - 3) * math.sqrt(max(len(groups), 1))
+        positive(self, "lengthscales", (len(groups),), mode, math.sqrt(3))
 
     def forward(
         self,
@@ -106,13 +119,18 @@ class OptionKernel(Kernel):
         diag: bool = False,
         last_dim_is_batch: bool = False,
         stretch: torch.Tensor | float = 1.0,
+        **params: Any,
     ) -> torch.Tensor:
         """k(x1, x2), with every lengthscale multiplied by `stretch`."""
-        scale = self.lengthscale[self.column_groups] * stretch
+        scale = value(self, "lengthscales")[self.group_of] * stretch
         x1, x2 = x1 / scale, x2 / scale
-        if diag:
-            return Matern52.apply((x1 - x2).square().sum(-1))  # type: ignore[return-value]
-        return Matern52.apply(squared_distance(x1, x2))  # type: ignore[return-value]
+        distance = squared_norm if diag else squared_distance
+        chosen = distance(x1[..., self.choices], x2[..., self.choices])
+        covariance = torch.exp(-0.5 * chosen)
+        if self.positions:
+            apart = distance(x1[..., self.positions], x2[..., self.positions])
+            covariance = covariance * Matern52.apply(apart)
+        return covariance
 
 
 class CoregionalizedKernel(Kernel):
@@ -120,7 +138,7 @@ class CoregionalizedKernel(Kernel):
 
     Parameters
     ----------
-    column_groups : for each feature, the position of its group
+    groups : of the features, in order
     environments : how many there are, T; the last column of an input counts from 0
     latents : Q; the first is what environments have in common (loadings around 1),
         further ones are how they differ (loadings around 0)
@@ -128,19 +146,25 @@ class CoregionalizedKernel(Kernel):
         a common factor; without it, A A^T + diag(v) is the coregionalization of ICM
     """
 
+    loadings: torch.nn.Parameter
+
     def __init__(
         self,
-        column_groups: Sequence[int],
+        groups: Sequence[Group],
         environments: int,
         latents: int = 1,
         stretch: bool = False,
     ) -> None:
         super().__init__()
-        self.options = torch.nn.ModuleList([OptionKernel(column_groups) for _ in range(latents)])
+        kernels = [OptionKernel(groups) for _ in range(latents)]
+        self.options = torch.nn.ModuleList(kernels)
         common = torch.zeros(latents, dtype=torch.float64)
         common[0] = 1.0
         start = common.repeat(environments, 1)
         start[:, 1:] = _contrasts(environments, latents - 1)
+        with torch.no_grad():
+            for q, options in enumerate(kernels[1:], start=1):
+                options.raw_lengthscales.add_(math.log(5.0 / q))
         self.register_parameter("loadings", torch.nn.Parameter(start))
         self.register_prior("loadings_prior", NormalPrior(common, 0.5), lambda m: m.loadings)
         positive(self, "amplitude", (), mode=1.0, spread=1.0)
@@ -163,6 +187,7 @@ class CoregionalizedKernel(Kernel):
         x2: torch.Tensor,
         diag: bool = False,
         last_dim_is_batch: bool = False,
+        **params: Any,
     ) -> torch.Tensor:
         x1, environment1 = x1[..., :-1], x1[..., -1].long()
         x2, environment2 = x2[..., :-1], x2[..., -1].long()
@@ -187,10 +212,14 @@ class CoregionalizedKernel(Kernel):
 
 
 def _contrasts(environments: int, latents: int) -> torch.Tensor:
-    """(T, latents) small starting values with which no two latents are alike."""
-    t = torch.arange(environments, dtype=torch.float64).unsqueeze(-1) + 0.5
-    q = torch.arange(1, latents + 1, dtype=torch.float64)
-    return 0.3 * torch.cos(math.pi * t * q / environments)
+    """(T, latents) starting values: the first environment, the target, differs from the others.
+
+    Together with long lengthscales, which is how environments tend to differ, they keep
+    a latent from starting where its loading would only shrink to nothing.
+    """
+    start = torch.full((environments, latents), 0.05, dtype=torch.float64)
+    start[0] = 0.5 / torch.arange(1, latents + 1)
+    return start
 
 
 class EnvironmentNoise(Module):
