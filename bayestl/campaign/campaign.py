@@ -22,7 +22,7 @@ from scipy.special import ndtr
 from bayestl.acquisition.acquisition import Acquisition
 from bayestl.acquisition.variance import IntegratedVariance
 from bayestl.campaign.budget import Budget, Stop
-from bayestl.campaign.plain import space_from_dict, space_to_dict, table_from_dict, table_to_dict
+from bayestl.campaign.plain_table import table_from_dict, table_to_dict
 from bayestl.campaign.plan import Belief, check_measurement
 from bayestl.campaign.recipes import acquisition_recipe, model_recipe, recipe_to_dict
 from bayestl.campaign.state import State, Trial
@@ -204,7 +204,7 @@ class Campaign:
             source = source.to_dict()
         return {
             "kind": "campaign",
-            "space": space_to_dict(self.space),
+            "space": self.space.to_dict(),
             "target": self.target.to_dict(),
             "metric": self.metric,
             "metrics": [asdict(metric) for metric in self.metrics],
@@ -228,7 +228,7 @@ class Campaign:
         if source is not None:
             source = (Survey.from_dict if source["kind"] == "survey" else table_from_dict)(source)
         return cls(
-            space=space_from_dict(values["space"]),
+            space=ConfigSpace.from_dict(values["space"]),
             target=Environment.from_dict(values["target"]),
             metric=values["metric"],
             metrics=[Metric(**metric) for metric in values["metrics"]],
@@ -245,7 +245,10 @@ class Campaign:
 
     def _learns(self, state: State) -> bool:
         """Whether there is anything to fit; until then the sample goes on."""
-        return len(self.table(state).usable(self.metric)) > 0
+        if isinstance(self.source, MeasurementTable) and len(self.source.usable(self.metric)):
+            return True
+        everything = (attempt.measurement for attempt in state.attempts)
+        return any(m.ok and self.metric in m.values for m in everything)
 
     def _initial(self, state: State, n: int) -> list[Configuration]:
         """The next configurations of the sample, while it lasts or nothing can be learnt."""
@@ -287,14 +290,23 @@ class Campaign:
             return []
 
     def _measured(self, state: State) -> list[Configuration]:
-        rows = self.table(state).of(self.target.name)
-        return rows.space.records(rows.frame)
+        """What was measured in the target, by this campaign or before it."""
+        before: list[Configuration] = []
+        if isinstance(self.source, MeasurementTable):
+            rows = self.source.knowing(self.target).of(self.target.name)
+            before = rows.space.records(rows.frame)
+        return [*before, *(m.configuration for m in state.measurements_in(self.target.name))]
 
     def _pending(self, state: State) -> list[Configuration]:
         return [t.configuration for t in state.pending if t.environment == self.target.name]
 
 
 _PLAIN = ("initial", "batch", "candidates", "replicates", "seed")
+
+
+def plan_from_dict(values: Mapping[str, Any]) -> Campaign | Survey:
+    """The plan that its `to_dict` wrote; raises as `Campaign.from_dict`."""
+    return (Survey if values["kind"] == "survey" else Campaign).from_dict(values)
 
 
 def expected_error(mean: np.ndarray, std: np.ndarray) -> float | None:

@@ -10,11 +10,12 @@ Nothing is fitted while a measurement runs.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
-from bayestl.campaign.budget import Stop
+from bayestl.campaign.budget import Budget, Stop
+from bayestl.campaign.campaign import Campaign, plan_from_dict
 from bayestl.campaign.events import Event, Learnt, Measured, Observer, Proposed, Stopped, Warned
 from bayestl.campaign.history import (
     History,
@@ -28,7 +29,7 @@ from bayestl.campaign.plan import Belief, Plan
 from bayestl.campaign.state import State, Trial
 from bayestl.campaign.store import Store
 from bayestl.data.environment import Environment
-from bayestl.errors import StoreError
+from bayestl.errors import CampaignError, StoreError
 from bayestl.measure.runner import Runner
 
 
@@ -71,6 +72,35 @@ def run(
             state = fold(store.load(name)).state
             session.report(Stopped(Stop.INTERRUPTED, state))
             return Result(Stop.INTERRUPTED, state, Belief())
+
+
+def resume(
+    runner: Runner,
+    store: Store,
+    *,
+    name: str,
+    budget: Budget | None = None,
+    observer: Observer | None = None,
+) -> Result:
+    """Go on with the plan that the store has under this name, perhaps with a new budget.
+
+    Raises
+    ------
+    StoreError
+        If there is no such plan; and as `run`.
+    SpecificationError
+        If the plan has a model or an acquisition that is none of bayestl's recipes.
+    """
+    plans = fold(store.load(name)).plans
+    if not plans:
+        known = ", ".join(map(repr, store.names())) or "none"
+        raise StoreError(f"the store has no plan named {name!r}; expected one of {known}")
+    plan = plan_from_dict(plans[-1])
+    if budget is not None:
+        if not isinstance(plan, Campaign):
+            raise CampaignError(f"{name!r} is a survey, which has no budget")
+        plan = replace(plan, budget=budget)
+    return run(plan, runner, store, name=name, observer=observer)
 
 
 @dataclass(frozen=True)

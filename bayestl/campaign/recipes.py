@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, fields
 from importlib import import_module
 from typing import Any
 
@@ -52,9 +52,9 @@ def recipe_to_dict(recipe: Any) -> dict[str, Any]:
 
 
 def _recipe(what: str, homes: Mapping[str, str], description: str | Mapping[str, Any]) -> Any:
-    values = {"name": description} if isinstance(description, str) else dict(description)
-    name = str(values.pop("name", ""))
-    if name not in homes:
+    values = dict(description) if isinstance(description, Mapping) else {"name": description}
+    name = values.pop("name", None)
+    if not isinstance(name, str) or name not in homes:
         raise SpecificationError(
             f"unknown {what} {name!r}; expected one of {', '.join(homes)}. A recipe of your own "
             "is handed over in Python: run(Campaign(...), ...)"
@@ -73,11 +73,6 @@ def _recipe(what: str, homes: Mapping[str, str], description: str | Mapping[str,
 def _checked(what: str, value: Any, parameter: Field[Any]) -> Any:
     """The value, if it is of the kind of the parameter's default; a list becomes a tuple."""
     default = parameter.default
-    if parameter.default_factory is not MISSING:
-        default = parameter.default_factory()
-    if is_dataclass(default):
-        homes = MODELS if type(default).__name__ in MODELS else ACQUISITIONS
-        return _recipe(what, homes, value)
     value = tuple(value) if isinstance(value, list) else value
     if default is MISSING or default is None or value is None:
         fits = isinstance(value, (bool, int, float, str, tuple, type(None)))
@@ -91,8 +86,6 @@ def _checked(what: str, value: Any, parameter: Field[Any]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return recipe_to_dict(value)
-    if isinstance(value, (tuple, list)):
+    if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)

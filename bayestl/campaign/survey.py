@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bayestl.campaign.budget import Stop
-from bayestl.campaign.plain import space_from_dict, space_to_dict
 from bayestl.campaign.plan import Belief, check_measurement
 from bayestl.campaign.state import State, Trial
 from bayestl.data.environment import Environment
@@ -107,7 +106,7 @@ class Survey:
         """The survey as plain JSON values."""
         return {
             "kind": "survey",
-            "space": space_to_dict(self.space),
+            "space": self.space.to_dict(),
             "environment": self.environment.to_dict(),
             "metrics": [asdict(metric) for metric in self.metrics],
             "configurations": [dict(configuration) for configuration in self.configurations],
@@ -117,7 +116,7 @@ class Survey:
     def from_dict(cls, values: Mapping[str, Any]) -> Survey:
         """The survey that `to_dict` wrote."""
         return cls(
-            space=space_from_dict(values["space"]),
+            space=ConfigSpace.from_dict(values["space"]),
             environment=Environment.from_dict(values["environment"]),
             metrics=[Metric(**metric) for metric in values["metrics"]],
             configurations=values["configurations"],
