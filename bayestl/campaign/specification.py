@@ -59,7 +59,7 @@ from bayestl.data.specification import (
 )
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
 from bayestl.data.toml import Document
-from bayestl.errors import BayestlError, CampaignError
+from bayestl.errors import BayestlError
 from bayestl.measure.runner import Runner
 
 _PLAIN = ("initial", "batch", "candidates", "replicates", "seed")
@@ -117,10 +117,7 @@ class _Reader:
     def budget(self) -> Budget:
         values = self.document.table("budget", known=[f.name for f in fields(Budget)])
         limits = {"measurements": None, **values} if values else {}
-        try:
-            return Budget(**limits)
-        except CampaignError as error:
-            raise self.document.error(str(error), "budget") from None
+        return self.located(lambda: Budget(**limits), table="budget")
 
     def source(self, space: ConfigSpace, metric: str) -> MeasurementTable | Survey | None:
         values = self.document.table("source", known=(*_TABLE_KEYS, *_SURVEY_KEYS))
@@ -190,8 +187,10 @@ class _Reader:
         return value
 
     def located(self, build: Callable[[], T], *keys: str, table: str = "campaign") -> T:
-        """What `build` returns; its complaints with the line that they are about."""
+        """What `build` returns; its complaints with the line of `keys`, or of what they name."""
         try:
             return build()
         except BayestlError as error:
+            named = (key for key in self.document.table(table) if key in str(error).split())
+            keys = keys or tuple(named)[:1]
             raise self.document.error(str(error), table, *keys) from None

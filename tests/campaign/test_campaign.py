@@ -1,0 +1,214 @@
+"""Laws of plans: `ask` and `tell` are pure, deterministic, and never repeat themselves."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bayestl.campaign.budget import Budget, Stop
+from bayestl.campaign.campaign import Campaign, expected_error, plan_from_dict
+from bayestl.campaign.plan import Belief
+from bayestl.campaign.recipes import model_recipe
+from bayestl.campaign.state import State
+from bayestl.data.measurement import Measurement, Metric, Status
+from bayestl.data.options import Boolean, Categorical
+from bayestl.data.space import ConfigSpace
+from bayestl.errors import CampaignError, SpaceError, SpecificationError, TableError
+
+
+def go(rehearsal, plan, steps: int, n: int = 1) -> State:
+    """The state after so many rounds of ask and tell."""
+    state = plan.start()
+    for _ in range(steps):
+        state, trials = plan.ask(state, n)
+        for trial in trials:
+            while trial in state.pending:
+                result = rehearsal.formula(trial.configuration, trial.environment)
+                state = plan.tell(state, trial.number, result)
+    return state
+
+
+@settings(max_examples=15)
+@given(data=st.data())
+def test_ask_and_tell_in_any_order_keep_their_laws(rehearsal, data):
+    plan = rehearsal.campaign(seed=data.draw(st.integers(0, 3)))
+    state = plan.start()
+    for _ in range(6):
+        before, n = state, data.draw(st.integers(1, 4))
+        state, trials = plan.ask(state, n)
+        assert (state, trials) == plan.ask(before, n)
+        assert len(trials) <= n
+        assert state.trials == (*before.trials, *trials)
+        assert [t.number for t in state.trials] == list(range(1, len(state.trials) + 1))
+        for trial in state.pending:
+            if data.draw(st.booleans()):
+                result = rehearsal.formula(trial.configuration, trial.environment)
+                state = plan.tell(state, trial.number, result)
+                assert state.attempts[-1].measurement == result
+    for trial in state.trials:
+        assert rehearsal.SPACE.contains(trial.configuration)
+    keys = [rehearsal.SPACE.key(t.configuration) for t in state.trials_in("all-cores")]
+    assert len(keys) == len(set(keys))
+
+
+def test_the_source_comes_first_then_the_default(rehearsal):
+    state = go(rehearsal, rehearsal.campaign(), 10)
+    assert [t.environment for t in state.trials] == ["one-core"] * 6 + ["all-cores"] * 4
+    assert state.trials[6].configuration == rehearsal.SPACE.default
+
+
+def test_a_settled_or_unknown_trial_is_not_told(rehearsal):
+    plan = rehearsal.campaign()
+    state = go(rehearsal, plan, 1)
+    result = state.attempts[0].measurement
+    with pytest.raises(CampaignError, match="trial 1 has been told already"):
+        plan.tell(state, 1, result)
+    for number in (0, 2, -1):
+        with pytest.raises(CampaignError, match=f"unknown trial {number}"):
+            plan.tell(state, number, result)
+
+
+def test_a_measurement_of_something_else_is_refused(rehearsal):
+    plan = rehearsal.campaign(source=None)
+    state, (trial,) = plan.ask(plan.start())
+    wrong = rehearsal.formula({**trial.configuration, "threads": 7}, "all-cores")
+    with pytest.raises(CampaignError, match="expected a measurement of"):
+        plan.tell(state, trial.number, wrong)
+    with pytest.raises(CampaignError, match="expected a measurement of"):
+        plan.tell(state, trial.number, rehearsal.formula(trial.configuration, "one-core"))
+
+
+@pytest.mark.parametrize("values", [{}, {"latency": float("nan")}, {"energy": 1.0}])
+def test_ok_without_a_finite_value_is_refused(rehearsal, values):
+    plan = rehearsal.campaign(source=None)
+    state, (trial,) = plan.ask(plan.start())
+    hollow = Measurement(trial.configuration, "all-cores", Status.OK, values)
+    with pytest.raises(CampaignError, match="finite value of latency"):
+        plan.tell(state, trial.number, hollow)
+
+
+def test_a_failure_is_not_repeated_and_a_disturbance_is_three_times(rehearsal):
+    for status, attempts in ((Status.TIMEOUT, 1), (Status.CONTAMINATED, 3)):
+        plan = rehearsal.campaign(source=None)
+        state, (trial,) = plan.ask(plan.start())
+        for count in range(1, attempts + 1):
+            assert state.pending == (trial,)
+            failed = Measurement(trial.configuration, "all-cores", status)
+            state = plan.tell(state, trial.number, failed)
+            assert state.attempts[-1].count == count
+        assert state.pending == ()
+        assert len(plan.table(state)) == attempts
+
+
+def test_where_everything_fails_the_sample_goes_on_until_nothing_is_left(rehearsal):
+    space = ConfigSpace({"mode": Categorical(("a", "b", "c")), "spin": Boolean()})
+    plan = Campaign(
+        space,
+        rehearsal.TARGET,
+        "latency",
+        rehearsal.METRICS,
+        model=rehearsal.MeanModel(),
+        acquisition=rehearsal.RandomSampling(),
+    )
+    state = plan.start()
+    for _ in range(8):
+        state, trials = plan.ask(state)
+        for trial in trials:
+            crash = Measurement(trial.configuration, "all-cores", Status.CRASH)
+            state = plan.tell(state, trial.number, crash)
+    assert len(state.trials) == 6
+    assert plan.believe(state).fitted is None
+
+
+def test_a_plan_comes_back_from_json(rehearsal):
+    surveyed = rehearsal.campaign(model=model_recipe({"name": "RandomForest", "trees": 7}))
+    state = go(rehearsal, surveyed.source, 6)
+    table = surveyed.source.table(state)
+    from_table = rehearsal.campaign(model=surveyed.model, source=table)
+    for plan in (surveyed, from_table, rehearsal.campaign(model=surveyed.model, source=None)):
+        text = json.dumps(plan.to_dict(), allow_nan=False)
+        again = plan_from_dict(json.loads(text))
+        assert again.to_dict() == plan.to_dict()
+        assert again.space == plan.space
+        assert again.table(again.start()).frame.equals(plan.table(plan.start()).frame)
+    survey = plan_from_dict(json.loads(json.dumps(rehearsal.survey().to_dict())))
+    assert survey == rehearsal.survey()
+
+
+def test_a_model_of_ones_own_does_not_come_back(rehearsal):
+    with pytest.raises(SpecificationError, match="unknown model 'MeanModel'"):
+        plan_from_dict(rehearsal.campaign().to_dict())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"initial": 0}, "initial must be a whole number >= 1"),
+        ({"batch": True}, "batch must be"),
+        ({"candidates": 1}, "candidates must be"),
+        ({"seed": -1}, "seed must be"),
+    ],
+)
+def test_malformed_campaigns_are_refused(rehearsal, changes, message):
+    with pytest.raises(CampaignError, match=message):
+        rehearsal.campaign(**changes)
+
+
+def test_what_does_not_fit_the_source_is_refused_at_once(rehearsal):
+    plan = rehearsal.campaign()
+    for changes, error, message in (
+        ({"metric": "power"}, CampaignError, "unknown metric 'power'"),
+        ({"space": ConfigSpace({"threads": Boolean()})}, SpaceError, "same options"),
+        ({"target": rehearsal.SOURCE}, CampaignError, "both named 'one-core'"),
+        ({"metrics": [Metric("latency", "s")]}, TableError, "mixed units"),
+    ):
+        with pytest.raises(error, match=message):
+            replace(plan, **changes)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"measurements": 0},
+        {"measurements": 2.5},
+        {"measurements": True},
+        {"seconds": float("nan")},
+        {"error_percent": -1},
+        {"measurements": None},
+    ],
+)
+def test_a_budget_without_a_positive_limit_is_refused(limits):
+    with pytest.raises(CampaignError):
+        Budget(**limits)
+
+
+def test_the_first_limit_that_is_reached_ends_it():
+    budget = Budget(10, seconds=60, error_percent=5)
+    assert budget.reached(9, 59, 6) is None
+    assert budget.reached(10, 0, None) is Stop.MEASUREMENTS
+    assert budget.reached(1, 60, None) is Stop.SECONDS
+    assert budget.reached(8, 0, 5) is Stop.ACCURACY
+    assert budget.reached(7, 0, 0.1) is None  # too few to be believed
+
+
+def test_a_batch_stays_within_the_budget(rehearsal):
+    plan = rehearsal.campaign(source=None, batch=5, budget=Budget(7))
+    state = go(rehearsal, plan, 2, n=3)
+    assert plan.turn(state) == 7 - len(state.trials)
+    assert plan.stop(state, Belief()) is None
+
+
+def test_the_expected_error_is_that_of_a_lognormal():
+    rng = np.random.default_rng(0)
+    for cv in (0.01, 0.2, 1.0):
+        v = np.log1p(cv**2)
+        values = np.exp(-v / 2 + np.sqrt(v) * rng.standard_normal(2_000_000)) * 7
+        simulated = 100 * np.mean(np.abs(7 / values - 1))
+        assert expected_error(np.array([7.0]), np.array([7 * cv])) == pytest.approx(
+            simulated, rel=0.01
+        )
+    assert expected_error(np.array([1.0, 0.0]), np.ones(2)) is None
+    assert expected_error(np.array([1.0]), np.array([np.inf])) is None

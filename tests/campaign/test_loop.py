@@ -1,0 +1,204 @@
+"""The loop: what it stores, when it stops, what it tells, and how it goes on."""
+
+from dataclasses import replace
+
+import pytest
+
+from bayestl.campaign.budget import Budget, Stop
+from bayestl.campaign.campaign import Campaign
+from bayestl.campaign.events import Learnt, Measured, Proposed, Stopped, Warned
+from bayestl.campaign.history import fold
+from bayestl.campaign.loop import resume, run
+from bayestl.campaign.store import Record
+from bayestl.data.environment import Environment
+from bayestl.errors import EngineError, StoreError
+
+
+def test_the_store_folds_to_the_state(rehearsal, store):
+    result = run(rehearsal.campaign(), rehearsal.FormulaRunner(), store, name="a")
+    history = fold(store.load("a"))
+    assert history.state == result.state
+    assert result.reason is Stop.MEASUREMENTS
+    assert len(result.state.settled_in("all-cores")) == 12
+    assert history.sessions[0].environments == (rehearsal.SOURCE, rehearsal.TARGET)
+
+
+def test_a_trial_is_stored_before_it_is_measured(rehearsal, store):
+    class Watching(rehearsal.FormulaRunner):
+        def run(self, configuration, environment):
+            stored = fold(store.load("a")).state
+            assert [t.configuration for t in stored.pending] == [configuration]
+            return super().run(configuration, environment)
+
+    run(rehearsal.campaign(), Watching(), store, name="a")
+
+
+def test_events_tell_the_story_in_order(rehearsal, store):
+    events = []
+    plan = rehearsal.campaign(source=None, budget=Budget(5))
+    run(plan, rehearsal.FormulaRunner(), store, name="a", observer=events.append)
+    kinds = [type(event) for event in events]
+    assert kinds[:2] == [Proposed, Measured]
+    assert kinds[-2:] == [Learnt, Stopped]
+    assert kinds.count(Learnt) == 3  # after the third, the fourth and the last
+    assert [e.settled for e in events if isinstance(e, Measured)][-1] == 5
+    assert all(e.total == 5 for e in events if isinstance(e, (Proposed, Measured)))
+
+
+def test_running_again_measures_nothing_again(rehearsal, store):
+    first = run(rehearsal.campaign(), rehearsal.FormulaRunner(), store, name="a")
+    runner = rehearsal.FormulaRunner()
+    again = run(rehearsal.campaign(), runner, store, name="a")
+    assert (again.state, again.reason, runner.seen) == (first.state, first.reason, [])
+
+
+def test_more_budget_goes_on_where_it_stopped(rehearsal, store, tmp_path):
+    run(rehearsal.campaign(budget=Budget(5)), rehearsal.FormulaRunner(), store, name="a")
+    more = run(rehearsal.campaign(), rehearsal.FormulaRunner(), store, name="a")
+    other = type(store)(tmp_path / "other.sqlite")
+    assert more.state == run(rehearsal.campaign(), rehearsal.FormulaRunner(), other, name="a").state
+    assert len(fold(store.load("a")).plans) == 2
+
+
+def test_another_plan_under_the_same_name_is_refused(rehearsal, store):
+    run(rehearsal.survey(), rehearsal.FormulaRunner(), store, name="a")
+    with pytest.raises(StoreError, match=r"another plan named .a.: .*configurations"):
+        run(rehearsal.survey(7), rehearsal.FormulaRunner(), store, name="a")
+    run(rehearsal.survey(7), rehearsal.FormulaRunner(), store, name="b")
+    assert store.names() == ("a", "b")
+
+
+def test_it_stops_by_seconds_of_measuring_summed_over_sessions(rehearsal, store):
+    plan = rehearsal.campaign(source=None, budget=Budget(None, seconds=2.0))
+    first = run(plan, rehearsal.FormulaRunner(), store, name="a")
+    assert first.reason is Stop.SECONDS
+    assert 2.0 <= first.state.seconds_in("all-cores") < 2.0 + 0.5
+    again = run(plan, rehearsal.FormulaRunner(), store, name="a")
+    assert again.state == first.state
+
+
+def test_it_stops_by_the_stated_accuracy(rehearsal, store):
+    plan = rehearsal.campaign(source=None, budget=Budget(40, error_percent=8.5))
+    result = run(plan, rehearsal.FormulaRunner(), store, name="a")
+    assert result.reason is Stop.ACCURACY
+    assert result.belief.error_percent <= 8.5
+    assert 8 <= len(result.state.trials) < 40
+
+
+def test_it_stops_when_nothing_is_left(rehearsal, store):
+    plan = rehearsal.campaign(source=None, candidates=5, budget=Budget(100))
+    assert run(plan, rehearsal.FormulaRunner(), store, name="a").reason is Stop.EXHAUSTED
+
+
+def test_a_disturbed_trial_is_measured_three_times(rehearsal, store):
+    survey = replace(
+        rehearsal.survey(),
+        configurations=[{"threads": 6, "ratio": 0.5, "mode": "plain", "spin": True}],
+    )
+    result = run(survey, rehearsal.FormulaRunner(), store, name="a")
+    assert [attempt.count for attempt in result.state.attempts] == [1, 2, 3]
+    assert fold(store.load("a")).state == result.state
+
+
+def test_a_failing_observer_is_warned_of_once(rehearsal, store):
+    def broken(event):
+        raise RuntimeError("no terminal")
+
+    with pytest.warns(RuntimeWarning, match="no terminal") as warned:
+        result = run(
+            rehearsal.survey(), rehearsal.FormulaRunner(), store, name="a", observer=broken
+        )
+    assert len(warned) == 1
+    assert result.reason is Stop.EXHAUSTED
+
+
+def test_what_is_wrong_with_the_environment_leaves_the_trial_pending(rehearsal, store):
+    class Unplugged(rehearsal.FormulaRunner):
+        def run(self, configuration, environment):
+            if len(self.seen) == 4:
+                raise EngineError("the board is gone")
+            return super().run(configuration, environment)
+
+    with pytest.raises(EngineError, match="the board is gone"):
+        run(rehearsal.campaign(), Unplugged(), store, name="a")
+    state = fold(store.load("a")).state
+    assert [t.number for t in state.pending] == [5]
+    result = run(rehearsal.campaign(), rehearsal.FormulaRunner(), store, name="a")
+    assert result.state.attempts[:4] == state.attempts
+
+
+def test_ctrl_c_leaves_the_trial_pending(rehearsal, store):
+    class Interrupted(rehearsal.FormulaRunner):
+        def run(self, configuration, environment):
+            if len(self.seen) == 4:
+                raise KeyboardInterrupt
+            return super().run(configuration, environment)
+
+    events = []
+    result = run(rehearsal.campaign(), Interrupted(), store, name="a", observer=events.append)
+    assert result.reason is Stop.INTERRUPTED
+    assert events[-1] == Stopped(Stop.INTERRUPTED, result.state)
+    assert [t.number for t in result.state.pending] == [5]
+
+
+def test_a_changed_environment_is_warned_of(rehearsal, store):
+    class Moved(rehearsal.FormulaRunner):
+        def describe(self, environment):
+            return replace(environment, hardware="another board")
+
+    run(rehearsal.survey(), rehearsal.FormulaRunner(), store, name="a")
+    events = []
+    run(rehearsal.survey(), Moved(), store, name="a", observer=events.append)
+    (warning,) = [event for event in events if isinstance(event, Warned)]
+    assert "'one-core' has changed" in warning.message
+    assert "hardware:  -> another board" in warning.message
+
+
+def test_a_fit_that_fails_is_told_and_the_sample_goes_on(rehearsal, store):
+    class Failing(rehearsal.MeanModel):
+        def fit(self, table, *, metric, target, seed=0):
+            raise rehearsal.FitError("not positive definite")
+
+    events = []
+    plan = rehearsal.campaign(
+        source=None, model=Failing(), acquisition=Campaign.__dataclass_fields__["acquisition"]
+        .default_factory(), budget=Budget(6),
+    )  # fmt: skip
+    result = run(plan, rehearsal.FormulaRunner(), store, name="a", observer=events.append)
+    assert result.reason is Stop.MEASUREMENTS
+    warnings = [event.message for event in events if isinstance(event, Warned)]
+    assert warnings
+    assert all("not positive definite" in warning for warning in warnings)
+
+
+def test_resume_needs_the_store_alone(rehearsal, store):
+    run(rehearsal.survey(), rehearsal.FormulaRunner(), store, name="a")
+    assert resume(rehearsal.FormulaRunner(), store, name="a").reason is Stop.EXHAUSTED
+    with pytest.raises(StoreError, match="no plan named 'b'; expected one of 'a'"):
+        resume(rehearsal.FormulaRunner(), store, name="b")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Record("trial", 9, {"configuration": {}, "environment": "e"}),
+        Record("trial", 1, {}),
+        Record("measurement", 4, {"configuration": {}, "environment": "e", "status": "ok"}),
+        Record("surprise", 1, {}),
+    ],
+)
+def test_records_that_make_no_history_are_refused(record):
+    with pytest.raises(StoreError, match="does not follow"):
+        fold([record])
+
+
+def test_environments_are_measured_as_the_plan_gives_them(rehearsal, store):
+    seen = []
+
+    class Watching(rehearsal.FormulaRunner):
+        def run(self, configuration, environment):
+            seen.append(environment)
+            return super().run(configuration, environment)
+
+    run(rehearsal.survey(), Watching(), store, name="a")
+    assert set(seen) == {Environment("one-core", settings={"cores": "0"})}
