@@ -29,6 +29,12 @@ def test_log_expected_improvement_equals_the_integral(z):
     assert log_expected_improvement(2 * z, 2.0) == pytest.approx(expected + math.log(2), rel=1e-9)
 
 
+def test_log_expected_improvement_far_below_follows_its_asymptote():
+    """h(z) -> phi(z) / z^2; the logarithm itself is -5e9, exact to about 1e-6."""
+    value = log_expected_improvement(-1e5, 1.0)
+    assert value - norm.logpdf(-1e5) == pytest.approx(-2 * math.log(1e5), abs=1e-4)
+
+
 def test_log_expected_improvement_is_monotone_across_its_branches():
     z = np.concatenate([-np.logspace(8, -3, 2_000), np.logspace(-3, 3, 500)])
     values = log_expected_improvement(z, np.ones_like(z))

@@ -1,4 +1,5 @@
 import logging
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,9 @@ from bayestl.acquisition.improvement import ExpectedImprovement
 from bayestl.acquisition.propose import propose
 from bayestl.acquisition.uninformed import RandomSampling
 from bayestl.acquisition.variance import IntegratedVariance, PosteriorVariance
+from bayestl.data.table import MeasurementTable
 from bayestl.errors import AcquisitionError
+from bayestl.models.transfer_gp import TransferGP
 
 ACQUISITIONS = [
     IntegratedVariance(),
@@ -26,7 +29,7 @@ def keys(space, configs):
     return [space.key(config) for config in configs]
 
 
-def greedy(posterior, weights, measured, n):
+def greedy(posterior, weights, measured, n, among=range(11)):
     """Brute force: condition by inverting the whole joint covariance at every step."""
     k, noise = posterior.covariance, np.diag(posterior.noise_variance)
     conditioned = list(measured)
@@ -36,7 +39,7 @@ def greedy(posterior, weights, measured, n):
         return weights @ np.diag(k - k[:, rows] @ np.linalg.inv(gram) @ k[rows])
 
     for _ in range(n):
-        others = [j for j in range(len(weights)) if j not in conditioned]
+        others = [j for j in among if j not in conditioned]
         conditioned.append(min(others, key=lambda j: left([*conditioned, j])))
     return conditioned[len(measured) :]
 
@@ -56,6 +59,17 @@ def test_a_greedy_batch_equals_brute_force(space, grid_gp, candidates, seed):
         weights=weights,
     )
     assert got == [records[j] for j in expected]
+
+
+def test_a_batch_for_a_real_model_equals_brute_force_on_its_posterior(space, candidates):
+    frame = candidates.iloc[[0, 3, 4, 8]].assign(environment="board", latency=[3.0, 1.2, 2.0, 1.5])
+    table = MeasurementTable.from_frame(frame, options=space, metrics={"latency": "ms"})
+    fitted = TransferGP().fit(table, metric="latency", target="board")
+    measured, weights = space.records(candidates.iloc[[0, 3, 4, 8]]), np.arange(1.0, 12.0)
+    got = propose(IntegratedVariance(), fitted, candidates, n=3, measured=measured, weights=weights)
+    records, posterior = space.records(candidates), fitted.posterior(candidates)
+    left = [j for j in range(11) if records[j] not in measured]
+    assert got == [records[j] for j in greedy(posterior, weights, (), 3, left)]
 
 
 def test_a_pending_configuration_outside_the_candidates_still_counts(grid_gp, candidates):
@@ -116,10 +130,9 @@ def test_random_sampling_needs_no_model_and_asks_none(grid_gp, candidates):
 
 def test_random_sampling_is_uniform(space, candidates):
     records = space.records(candidates)
-    counts = np.zeros(len(records))
-    for seed in range(1_100):
-        counts[records.index(propose(RandomSampling(), None, candidates, seed=seed)[0])] += 1
-    assert ((counts - 100) ** 2 / 100).sum() < 29.6  # chi-square, 10 degrees, p = 0.001
+    chosen = [propose(RandomSampling(), None, candidates, seed=seed)[0] for seed in range(330)]
+    counts = np.array([chosen.count(record) for record in records])
+    assert ((counts - 30) ** 2 / 30).sum() < 29.6  # chi-square, 10 degrees, p = 0.001
 
 
 @pytest.mark.parametrize("acquisition", ACQUISITIONS[:3])
@@ -201,10 +214,6 @@ class _Broken:
         return pd.DataFrame({"threads": [np.nan] * len(configs), "mode": ["slow"] * len(configs)})
 
 
-def feasibility(space, effects, failed=()):
-    return Feasibility(space, tuple(failed), 0.0, np.asarray(effects, float))
-
-
 def test_what_failed_is_never_proposed_again_even_as_a_replicate(space, grid_gp, candidates):
     two = candidates.iloc[:2]
     first, second = space.records(two)
@@ -213,25 +222,50 @@ def test_what_failed_is_never_proposed_again_even_as_a_replicate(space, grid_gp,
     assert got == [second] * 4
 
 
-def test_the_incumbent_of_an_improvement_is_no_configuration_that_failed(
-    space, grid_gp, candidates
+class Recorder:
+    """Finds every point equally good, and keeps what it was shown."""
+
+    needs_posterior: ClassVar[bool] = True
+
+    def score(self, outlook):
+        self.outlook = outlook
+        return np.ones(outlook.size)
+
+
+@pytest.mark.parametrize(("direction", "worst", "best"), [("minimize", -1, 1), ("maximize", 0, -2)])
+def test_the_incumbent_is_the_best_that_was_measured_and_did_not_fail(
+    space, grid_gp, candidates, direction, worst, best
 ):
-    records = space.records(candidates)
-    mean = grid_gp().posterior(candidates).mean
-    order = [records[j] for j in np.argsort(mean)]
-    known = Feasibility(space, (order[0],))
-    measured = [order[0], order[-1]]
-    got = propose(
-        ExpectedImprovement(), grid_gp(), candidates, measured=measured, feasibility=known
-    )
-    assert got == [order[1]]
+    records, mean = space.records(candidates), grid_gp().posterior(candidates).mean
+    order = np.argsort(mean)
+    failed = records[order[0 if direction == "minimize" else -1]]
+    measured = [failed, records[order[best]], records[order[worst]]]
+    recorder = Recorder()
+    known = Feasibility(space, (failed,))
+    propose(recorder, grid_gp(direction), candidates, measured=measured, feasibility=known)
+    assert recorder.outlook.best == pytest.approx(mean[order[best]])
+    assert recorder.outlook.maximize == (direction == "maximize")
+    propose(recorder, grid_gp(direction), candidates)
+    assert recorder.outlook.best is None
+
+
+def test_success_weighs_utilities_and_what_knowledge_is_worth(space, grid_gp, candidates):
+    effects = np.zeros(9)
+    effects[0] = 3.0  # threads' position: more threads, more success
+    known = Feasibility(space, (), 0.0, effects)
+    success = known.probability(candidates)
+    recorder = Recorder()
+    weights = np.arange(len(candidates), dtype=float)
+    got = propose(recorder, grid_gp(), candidates, feasibility=known, weights=weights)
+    np.testing.assert_allclose(recorder.outlook.weights, weights * success)
+    assert got[0] == space.records(candidates)[int(success.argmax())]
 
 
 def test_configurations_predicted_to_fail_are_avoided(space, grid_gp, candidates, caplog):
     # the encoding has threads' position, its six levels, then the modes
     effects = np.zeros(9)
     effects[-1] = -8.0
-    known = feasibility(space, effects)
+    known = Feasibility(space, (), 0.0, effects)
     probability = known.probability(candidates)
     assert (probability[candidates["mode"] == "fast"] < 0.5).all()
     slow = int((candidates["mode"] == "slow").sum())

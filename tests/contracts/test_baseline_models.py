@@ -90,6 +90,17 @@ def test_quantiles_are_those_asked_for(recipe):
 
 
 @EVERY
+def test_mean_and_std_are_those_of_a_log_normal_with_the_central_68_percent(recipe):
+    prediction = fit(recipe, table(n_target=20)).predict(
+        configurations(10, 5), quantiles=[0.159, 0.5, 0.841]
+    )
+    spread = np.log(prediction["q84.1"] / prediction["q15.9"]) / 2
+    mean = prediction["q50"] * np.exp(spread**2 / 2)
+    np.testing.assert_allclose(prediction["mean"], mean)
+    np.testing.assert_allclose(prediction["std"], mean * np.sqrt(np.expm1(spread**2)), rtol=1e-6)
+
+
+@EVERY
 def test_a_fit_is_determined_by_its_rows_and_seed_whatever_their_order(recipe):
     data, fresh = table(), configurations(10, 5)
     first = fit(recipe, data, seed=3).predict(fresh)
