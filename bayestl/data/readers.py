@@ -114,6 +114,39 @@ _MALFORMED = (
 )
 
 
+def read_configurations(path: str | Path, space: ConfigSpace) -> pd.DataFrame:
+    """The configurations in a CSV or Parquet file, as `ConfigSpace.frame` returns them.
+
+    Every option needs its column; other columns are left out. A cell of a CSV file is read
+    as the level of its option that it names, and an empty one as not active.
+
+    Raises
+    ------
+    FileError
+        If the file is missing or cannot be read.
+    TableError, ConfigurationError
+        If it is empty or malformed, or holds what the space does not; the message names
+        the file.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".parquet":
+            frame = _read_parquet(path)[0]
+        else:
+            frame = _read_csv(path, space.options, None, ENVIRONMENT)
+        if frame.empty:
+            raise TableError("expected at least one configuration, got an empty table")
+        return space.frame(frame)
+    except FileError:
+        raise
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (TableError, ConfigurationError) as error:
+        raise type(error)(f"{path}: {error}") from None
+    except _MALFORMED as error:
+        raise TableError(f"{path}: malformed: {str(error).strip()}") from None
+
+
 def write_table(table: MeasurementTable, path: str | Path) -> None:
     """Write the table to a Parquet file that describes itself, or to a CSV file.
 

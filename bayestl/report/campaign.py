@@ -12,7 +12,7 @@ import pandas as pd
 from bayestl.campaign.campaign import Campaign
 from bayestl.campaign.state import State
 from bayestl.data.measurement import Metric
-from bayestl.data.space import Configuration
+from bayestl.data.space import Configuration, Key
 from bayestl.data.table import ENVIRONMENT, STATUS, MeasurementTable
 from bayestl.models.model import Fitted, HasPosterior
 from bayestl.report.content import Improvement, Report
@@ -54,7 +54,7 @@ def campaign_report(
     table = campaign.table(state)
     metric = table.metric(campaign.metric)
     measured = table.of(campaign.target.name)
-    found = _improvement(campaign, measured, fitted) if improvement is None else improvement
+    found = found_improvement(campaign, state, fitted) if improvement is None else improvement
     predictions = _predictions(campaign, table) if comparison is None else comparison.predictions
     return Report(
         title=title,
@@ -77,6 +77,35 @@ def campaign_report(
     )
 
 
+def found_improvement(
+    campaign: Campaign, state: State, fitted: Fitted | None
+) -> Improvement | None:
+    """The measured configuration that the model expects to be best, beside the default.
+
+    Not the best measurement: the luckiest of many noisy ones is not the best configuration.
+    None while there is no model, or the default was not measured.
+    """
+    measured = campaign.table(state).of(campaign.target.name)
+    space, usable = campaign.space, measured.usable(campaign.metric)
+    values: dict[Key, list[float]] = {}
+    records = space.records(usable.configurations())
+    for configuration, value in zip(records, usable.frame[campaign.metric], strict=True):
+        values.setdefault(space.key(configuration), []).append(value)
+    default = space.key(space.default)
+    if default not in values or fitted is None:
+        return None
+    known = [dict(zip(space.names, key, strict=True)) for key in values]
+    sign = 1.0 if fitted.metric.direction == "minimize" else -1.0
+    best = known[int(np.argmin(sign * fitted.predict(known)["q50"].to_numpy(float)))]
+    return Improvement(
+        default=space.default,
+        best=best,
+        default_value=float(np.median(values[default])),
+        best_value=float(np.median(values[space.key(best)])),
+        interval=_gain_interval(fitted, space.default, best),
+    )
+
+
 def _predictions(campaign: Campaign, table: MeasurementTable) -> pd.DataFrame | None:
     usable = table.of(campaign.target.name).usable(campaign.metric)
     if len(usable.configurations().drop_duplicates()) < ENOUGH_TO_VALIDATE:
@@ -87,31 +116,6 @@ def _predictions(campaign: Campaign, table: MeasurementTable) -> pd.DataFrame | 
         metric=campaign.metric,
         target=campaign.target.name,
         seed=campaign.seed,
-    )
-
-
-def _improvement(
-    campaign: Campaign, measured: MeasurementTable, fitted: Fitted | None
-) -> Improvement | None:
-    """The measured configuration that the model expects to be best, beside the default.
-
-    Not the best measurement: the luckiest of many noisy ones is not the best configuration.
-    """
-    space, usable = campaign.space, measured.usable(campaign.metric)
-    keys = [space.key(c) for c in space.records(usable.frame)]
-    values = usable.frame[campaign.metric].groupby(pd.Series(keys, dtype=object)).median()
-    default = space.key(space.default)
-    if default not in values.index or fitted is None:
-        return None
-    known = [dict(zip(space.names, key, strict=True)) for key in values.index]
-    sign = 1.0 if fitted.metric.direction == "minimize" else -1.0
-    best = known[int(np.argmin(sign * fitted.predict(known)["q50"].to_numpy(float)))]
-    return Improvement(
-        default=space.default,
-        best=best,
-        default_value=float(values[default]),
-        best_value=float(values[space.key(best)]),
-        interval=_gain_interval(fitted, space.default, best),
     )
 
 

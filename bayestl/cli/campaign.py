@@ -1,0 +1,204 @@
+"""`bayestl campaign`: run one from a specification, go on with it, or look at it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bayestl.cli.console import Interrupted, JsonFlag, facts, show, table
+from bayestl.cli.progress import progress
+
+if TYPE_CHECKING:
+    from bayestl.campaign.campaign import Campaign
+    from bayestl.campaign.history import History
+    from bayestl.campaign.loop import Result
+    from bayestl.campaign.store import Store
+
+StorePath = Annotated[Path, typer.Argument(help="The store of a campaign.")]
+Name = Annotated[str | None, typer.Option(help="Which campaign, where the store has several.")]
+
+
+def run(
+    specification: Annotated[Path, typer.Argument(help="A campaign in TOML.")],
+    store: Annotated[Path | None, typer.Option(help="Where it is kept; SPECIFICATION.db.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run a campaign; the same command again goes on where it was interrupted.
+
+    \b
+    bayestl campaign run campaign.toml
+    bayestl campaign run campaign.toml --store boards/xavier.db --json
+
+    \b
+    A specification:
+        [campaign]
+        name = "two-cores"
+        target = "two-cores"
+        metric = "latency"
+        [budget]
+        measurements = 25
+        [environments.one-core]
+        engine = "onnxruntime"
+        network = "squeezenet"
+        settings = {cores = "0"}
+        [environments.two-cores]
+        engine = "onnxruntime"
+        network = "squeezenet"
+        settings = {cores = "0-1"}
+        [source]
+        environment = "one-core"
+        measurements = 50
+    """
+    from bayestl.campaign import loop
+    from bayestl.campaign.specification import read_campaign
+    from bayestl.campaign.store import SQLiteStore
+    from bayestl.measure.runner import LocalRunner
+
+    runner = LocalRunner()
+    name, campaign = read_campaign(specification, runner)
+    kept = SQLiteStore(store or specification.with_suffix(".db"))
+    with progress(f"campaign {name}", _unit(campaign)) as display:
+        result = loop.run(campaign, runner, kept, name=name, observer=display)
+    _finish(as_json, name, campaign, result, kept.path)
+
+
+def resume(
+    store: StorePath,
+    name: Name = None,
+    measurements: Annotated[
+        int | None, typer.Option(help="A new limit of target measurements.", min=1)
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Go on with a campaign from its store alone, perhaps with a larger budget.
+
+    \b
+    bayestl campaign resume campaign.db
+    bayestl campaign resume campaign.db --measurements 40
+    """
+    from dataclasses import replace
+
+    from bayestl.campaign import loop
+    from bayestl.campaign.store import SQLiteStore
+    from bayestl.measure.runner import LocalRunner
+
+    kept = SQLiteStore(store)
+    name, campaign, _ = read_stored(kept, name)
+    if measurements is not None:
+        campaign = replace(campaign, budget=replace(campaign.budget, measurements=measurements))
+    with progress(f"campaign {name}", _unit(campaign)) as display:
+        result = loop.run(campaign, LocalRunner(), kept, name=name, observer=display)
+    _finish(as_json, name, campaign, result, store)
+
+
+def status(store: StorePath, as_json: JsonFlag = False) -> None:
+    """Show how far the campaigns and surveys of a store have come.
+
+    \b
+    bayestl campaign status campaign.db
+    """
+    from bayestl.campaign.store import SQLiteStore
+
+    kept = SQLiteStore(store)
+    logs = [_summary(name, _history(kept, name)) for name in kept.names()]
+    columns = ["name", "kind", "measured", "of", "pending", "failed", "sessions", "seconds"]
+    rows = [[log[column] for column in columns] for log in logs]
+    show(as_json, {"store": str(store), "logs": logs}, table(columns, rows, title=str(store)))
+
+
+def read_stored(store: Store, name: str | None) -> tuple[str, Campaign, History]:
+    """The campaign of that name, or the only one, with its history.
+
+    Raises
+    ------
+    StoreError
+        If there is none, or several and no name; and as `Store.load`.
+    """
+    from bayestl.campaign.campaign import Campaign, plan_from_dict
+    from bayestl.errors import StoreError
+
+    histories = {known: _history(store, known) for known in store.names()}
+    plans = {n: plan_from_dict(h.plans[-1]) for n, h in histories.items() if h.plans}
+    campaigns = {n: plan for n, plan in plans.items() if isinstance(plan, Campaign)}
+    known = ", ".join(map(repr, campaigns)) or "none"
+    if name is None and len(campaigns) == 1:
+        (name,) = campaigns
+    if name is None:
+        raise StoreError(f"expected one campaign in the store, got {known}; choose with --name")
+    if name not in campaigns:
+        raise StoreError(f"the store has no campaign named {name!r}; expected one of {known}")
+    return name, campaigns[name], histories[name]
+
+
+def _history(store: Store, name: str) -> History:
+    from bayestl.campaign.history import fold
+
+    return fold(store.load(name))
+
+
+def _unit(campaign: Campaign) -> str:
+    return next(metric.unit for metric in campaign.metrics if metric.name == campaign.metric)
+
+
+def _summary(name: str, history: History) -> dict[str, Any]:
+    from bayestl.campaign.campaign import plan_from_dict
+
+    plan, state = plan_from_dict(history.plans[-1]), history.state
+    return {
+        "name": name,
+        "kind": history.plans[-1]["kind"],
+        "measured": len(state.trials) - len(state.pending),
+        "of": plan.total,
+        "pending": len(state.pending),
+        "failed": sum(not attempt.measurement.ok for attempt in state.attempts),
+        "sessions": len(history.sessions),
+        "seconds": sum(attempt.measurement.seconds for attempt in state.attempts),
+        "environments": [environment.name for environment in plan.environments],
+    }
+
+
+def _finish(as_json: bool, name: str, campaign: Campaign, result: Result, store: Path) -> None:
+    """The campaign's result, or how to go on where it was interrupted."""
+    from bayestl.campaign.budget import Stop
+    from bayestl.report.campaign import found_improvement
+
+    target, state = campaign.target.name, result.state
+    settled = len(state.settled_in(target))
+    if result.reason is Stop.INTERRUPTED:
+        raise Interrupted(
+            f"interrupted; {settled} measurements of {target} are in {store}, go on with: "
+            f"bayestl campaign resume {store}"
+        )
+    found = found_improvement(campaign, state, result.belief.fitted)
+    failed = sum(not m.ok for m in state.measurements_in(target))
+    error, unit = result.belief.error_percent, _unit(campaign)
+    values = {
+        "name": name,
+        "stopped": result.reason.value,
+        "target": target,
+        "measurements": settled,
+        "failures": failed,
+        "seconds": state.seconds_in(target),
+        "expected_error_percent": error,
+        "metric": campaign.metric,
+        "unit": unit,
+        "default": None if found is None else found.default_value,
+        "best": None if found is None else found.best_value,
+        "best_configuration": None if found is None else found.best,
+        "store": str(store),
+    }
+    rows = [
+        ("stopped by", result.reason.value),
+        ("measured", f"{settled} of {target}, {failed} failed"),
+        ("expected error", "unknown" if error is None else f"{error:.3g} %"),
+    ]
+    if found is not None:
+        rows += [
+            ("default", f"{found.default_value:.4g} {unit}"),
+            ("best", f"{found.best_value:.4g} {unit}"),
+            ("changed", ", ".join(f"{n} = {found.best[n]}" for n in found.changed) or "nothing"),
+        ]
+    rows += [("store", store), ("look closer", f"bayestl report {store}")]
+    show(as_json, values, facts(rows))

@@ -1,0 +1,148 @@
+"""`bayestl measure`: a sample of configurations, or given ones, in one environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bayestl.cli.console import Interrupted, JsonFlag, facts, show
+from bayestl.cli.progress import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bayestl.data.space import ConfigSpace, Configuration
+    from bayestl.data.table import MeasurementTable
+
+LOG = "survey"
+
+
+def measure(
+    network: Annotated[str, typer.Option(help="A network's name (see doctor), or an .onnx file.")],
+    output: Annotated[Path, typer.Option(help="The table to write: .parquet, .csv or .csv.gz.")],
+    engine: Annotated[str, typer.Option(help="What runs the network.")] = "onnxruntime",
+    cores: Annotated[
+        str | None, typer.Option(help="Such as 0, 0-3 or 0,2; all if left out.")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Inputs in one inference.", min=1)] = 1,
+    environment: Annotated[str | None, typer.Option(help="The environment's name.")] = None,
+    count: Annotated[int, typer.Option(help="How many configurations to sample.", min=1)] = 50,
+    seed: Annotated[int, typer.Option(help="Of the sample.", min=0)] = 0,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(help="key=value, repeatable: one configuration, the rest by default."),
+    ] = None,
+    configs: Annotated[
+        Path | None, typer.Option(help="A CSV or Parquet file with a column for every option.")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Where each measurement is kept at once; OUTPUT.db.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure configurations of a network in one environment, and write them as a table.
+
+    Each is measured in a process of its own and stored at once: the same command again
+    goes on where it was interrupted.
+
+    \b
+    bayestl measure --network squeezenet --cores 0 --count 50 --output source.parquet
+    bayestl measure --network model.onnx --config intra_op_threads=2 --output one.csv
+    bayestl measure --network resnet50 --configs mine.csv --output mine.parquet
+    """
+    from bayestl.campaign.budget import Stop
+    from bayestl.campaign.loop import run
+    from bayestl.campaign.store import SQLiteStore
+    from bayestl.campaign.survey import Survey
+    from bayestl.data.environment import Environment
+    from bayestl.data.readers import write_table
+    from bayestl.measure.runner import LocalRunner
+
+    settings = {"batch": batch} | ({} if cores is None else {"cores": cores})
+    name = environment or _name(engine, network, cores, batch)
+    wanted = Environment(name, engine=engine, network=network, settings=settings)
+    runner = LocalRunner()
+    described, space = runner.describe(wanted), runner.space(wanted)
+    survey = Survey(
+        space, described, runner.metrics, _configurations(space, config, configs, count, seed)
+    )
+    kept = SQLiteStore(store or output.with_name(f"{output.name}.db"))
+    with progress(f"measure {name}", runner.metrics[0].unit) as display:
+        result = run(survey, runner, kept, name=LOG, observer=display)
+    if result.reason is Stop.INTERRUPTED:
+        done = len(result.state.settled_in(name))
+        raise Interrupted(
+            f"interrupted; {done} of {survey.total} measurements are in {kept.path}, "
+            "the same command goes on"
+        )
+    table = survey.table(result.state)
+    write_table(table, output)
+    _show(as_json, table, output, kept.path)
+
+
+def _name(engine: str, network: str, cores: str | None, batch: int) -> str:
+    parts = [Path(network).stem, engine, "all cores" if cores is None else f"cores {cores}"]
+    return ", ".join([*parts, f"batch {batch}"] if batch != 1 else parts)
+
+
+def _configurations(
+    space: ConfigSpace, config: Sequence[str] | None, configs: Path | None, count: int, seed: int
+) -> Sequence[Configuration]:
+    """The given configurations, or a sample with the default among it."""
+    from bayestl.data.readers import read_configurations
+    from bayestl.data.sampling import candidates
+
+    if config and configs:
+        raise typer.BadParameter("give either --config or --configs")
+    if config:
+        return [_parsed(space, config)]
+    if configs:
+        return space.records(read_configurations(configs, space))
+    return space.records(candidates(space, count, seed=seed))
+
+
+def _parsed(space: ConfigSpace, pairs: Sequence[str]) -> Configuration:
+    """The configuration in `key=value` pairs."""
+    from bayestl.errors import ConfigurationError
+
+    values = {}
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not separator:
+            raise typer.BadParameter(f"expected --config key=value, got {pair!r}")
+        option = space.options.get(name)
+        try:
+            values[name] = text if option is None else option.parse(text)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"option {name!r}: {error}") from None
+    return space.configuration(values)
+
+
+def _show(as_json: bool, table: MeasurementTable, output: Path, store: Path) -> None:
+    metric = table.metrics[0]
+    failed = table.failures().frame["status"].value_counts().to_dict()
+    values = table.frame[metric.name].dropna()
+    summary = {
+        "environment": table.environment_names[0],
+        "measurements": len(table),
+        "failures": failed,
+        "output": str(output),
+        "store": str(store),
+        metric.name: {
+            "unit": metric.unit,
+            "min": values.min() if len(values) else None,
+            "median": values.median() if len(values) else None,
+            "max": values.max() if len(values) else None,
+        },
+    }
+    shown = f"{values.min():.4g} to {values.max():.4g} {metric.unit}" if len(values) else "none"
+    lines = [
+        ("environment", summary["environment"]),
+        ("measurements", len(table)),
+        ("failed", ", ".join(f"{n} {status}" for status, n in failed.items()) or "none"),
+        (metric.name, shown),
+        ("table", output),
+    ]
+    show(as_json, summary, facts(lines))
