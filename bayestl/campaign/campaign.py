@@ -53,7 +53,8 @@ class Campaign:
     initial : how many configurations to measure before the model is asked: the default
         configuration first, which everything is compared with, then a Sobol sample
     batch : how many configurations to choose between two fits
-    candidates : the size of the pool that is scored, over which the accuracy is stated
+    candidates : the size of the pool that is scored, over which the accuracy is stated; or
+        the pool itself, where only some configurations may be measured
     replicates : whether a configuration may be chosen again
     seed : of the sample, the fits and the choices
 
@@ -75,7 +76,7 @@ class Campaign:
     budget: Budget = field(default_factory=Budget)
     initial: int = 3
     batch: int = 1
-    candidates: int = 1_000
+    candidates: int | Sequence[Configuration] = 1_000
     replicates: bool = False
     seed: int = 0
 
@@ -84,7 +85,12 @@ class Campaign:
         known = [metric.name for metric in self.metrics]
         if self.metric not in known:
             raise CampaignError(f"unknown metric {self.metric!r}; expected one of {known}")
-        for name, least in (("initial", 1), ("batch", 1), ("candidates", 2), ("seed", 0)):
+        counts = {"initial": 1, "batch": 1, "candidates": 2, "seed": 0}
+        if isinstance(self.candidates, Sequence) and len(self.candidates):
+            pool = tuple(self.space.configuration(c) for c in self.candidates)
+            object.__setattr__(self, "candidates", pool)
+            del counts["candidates"]
+        for name, least in counts.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise CampaignError(f"{name} must be a whole number >= {least}, got {value!r}")
@@ -192,8 +198,10 @@ class Campaign:
         return self.batch if limit is None else max(1, min(self.batch, limit - proposed))
 
     def pool(self) -> pd.DataFrame:
-        """The candidates: all configurations of a small space, a sample of a large one."""
-        return candidates(self.space, self.candidates, seed=self.seed)
+        """The candidates: those given, or all of a small space, or a sample of a large one."""
+        if isinstance(self.candidates, int):
+            return candidates(self.space, self.candidates, seed=self.seed)
+        return self.space.frame(self.candidates)
 
     def to_dict(self) -> dict[str, Any]:
         """The campaign as plain JSON values, with the source's rows."""
@@ -213,6 +221,7 @@ class Campaign:
             "acquisition": recipe_to_dict(self.acquisition),
             "budget": asdict(self.budget),
             **{name: getattr(self, name) for name in _PLAIN},
+            "candidates": self._plain_candidates(),
         }
 
     @classmethod
@@ -236,8 +245,13 @@ class Campaign:
             model=model_recipe(values["model"]),
             acquisition=acquisition_recipe(values["acquisition"]),
             budget=Budget(**values["budget"]),
+            candidates=values["candidates"],
             **{name: values[name] for name in _PLAIN},
         )
+
+    def _plain_candidates(self) -> int | list[Configuration]:
+        given = self.candidates
+        return given if isinstance(given, int) else [dict(c) for c in given]
 
     def _source_left(self, state: State) -> int:
         assert isinstance(self.source, Survey)
@@ -258,14 +272,21 @@ class Campaign:
         return self._sample(state, min(n, left) if left > 0 else n)
 
     def _sample(self, state: State, n: int) -> list[Configuration]:
-        """The default configuration, then Sobol points, then the pool, without what is known."""
+        """The default configuration, then Sobol points, then the pool, without what is known.
+
+        Of candidates that were given, the default configuration if it is among them,
+        then the others in their order.
+        """
         known = {self.space.key(c) for c in (*self._measured(state), *self._pending(state))}
-        size = self.initial + len(known) + n
-        points = sample(self.space, size, seed=self.seed, distinct=False)
-        ordered = [self.space.default, *self.space.records(points)]
+        pool = self.space.records(self.pool())
+        default = self.space.default
+        if isinstance(self.candidates, int):
+            size = self.initial + len(known) + n
+            points = sample(self.space, size, seed=self.seed, distinct=False)
+            ordered = [default, *self.space.records(points), *pool]
+        else:
+            ordered = sorted(pool, key=lambda configuration: configuration != default)
         fresh = {self.space.key(c): c for c in ordered}
-        if len(fresh.keys() - known) < n:
-            fresh |= {self.space.key(c): c for c in self.space.records(self.pool())}
         return [c for key, c in fresh.items() if key not in known][:n]
 
     def _choose(self, state: State, n: int, belief: Belief) -> list[Configuration]:
@@ -301,7 +322,7 @@ class Campaign:
         return [t.configuration for t in state.pending if t.environment == self.target.name]
 
 
-_PLAIN = ("initial", "batch", "candidates", "replicates", "seed")
+_PLAIN = ("initial", "batch", "replicates", "seed")
 
 
 def plan_from_dict(values: Mapping[str, Any]) -> Campaign | Survey:

@@ -212,3 +212,15 @@ def test_the_expected_error_is_that_of_a_lognormal():
         )
     assert expected_error(np.array([1.0, 0.0]), np.ones(2)) is None
     assert expected_error(np.array([1.0]), np.array([np.inf])) is None
+
+
+def test_given_candidates_are_all_that_is_measured(rehearsal):
+    space = rehearsal.SPACE
+    for default in ([], [space.default]):
+        pool = [*rehearsal.survey(9).configurations, *default]
+        plan = rehearsal.campaign(source=None, candidates=pool)
+        state = go(rehearsal, plan, 20)
+        measured = [trial.configuration for trial in state.trials]
+        assert measured[0] == (default or pool)[0]
+        assert {space.key(c) for c in measured} == {space.key(c) for c in pool}
+        assert json.loads(json.dumps(plan.to_dict()))["candidates"] == pool
