@@ -177,8 +177,9 @@ def _options() -> dict[str, Integer | Ordinal | Categorical | Boolean]:
         "execution_mode": Categorical(
             tuple(MODES), doc="operators one after another, or independent ones at once"
         ),
+        # with one such thread onnxruntime goes back to sequential execution, without a word
         "inter_op_num_threads": Integer(
-            1, most, log=True, default=cores, doc="operators that may run at once"
+            2, most, log=True, default=max(2, cores), doc="operators that may run at once"
         ),
         "graph_optimization_level": Ordinal(
             tuple(LEVELS), default="all", doc="how far the graph is rewritten before it runs"
