@@ -127,15 +127,11 @@ def _fill(block: np.ndarray, group: Group, option: Option, values: Sequence[Any]
         block[inactive, -1] = _INDICATOR
     active = np.flatnonzero(~inactive).tolist()
     if group.levels:
-        rank = {_key(level): column for column, level in enumerate(group.levels)}
-        block[active, [rank[_key(values[row])] for row in active]] = _INDICATOR
+        rank = {level: column for column, level in enumerate(group.levels)}
+        block[active, [rank[values[row]] for row in active]] = _INDICATOR
         return
     block[inactive, 0] = _NEUTRAL
     block[active, 0] = _positions(option, [values[row] for row in active])
-
-
-def _key(value: Value) -> tuple[bool, Value]:
-    return isinstance(value, bool), value  # 1 and True are two settings, but one dict key
 
 
 def _positions(option: Option, values: Sequence[Any]) -> np.ndarray:
@@ -147,8 +143,8 @@ def _positions(option: Option, values: Sequence[Any]) -> np.ndarray:
         log = low > 0 and high / low > 100
     else:
         assert option.levels is not None
-        rank = {_key(level): float(position) for position, level in enumerate(option.levels)}
-        values, low, high, log = [rank[_key(v)] for v in values], 0.0, len(rank) - 1.0, False
+        rank = {level: float(position) for position, level in enumerate(option.levels)}
+        values, low, high, log = [rank[v] for v in values], 0.0, len(rank) - 1.0, False
     numbers = np.array(values, dtype=float)
     if low == high:
         return np.full(len(numbers), _NEUTRAL)

@@ -26,6 +26,15 @@ from gpytorch.priors import LogNormalPrior, NormalPrior
 from bayestl.models.encoding import Group
 
 
+SHARED_OFFSET = 1.0
+OWN_OFFSET = 10.0
+"""Variances c and c_e of the constants, in squared standard deviations of the metric.
+
+Generous and fixed: one measurement settles an environment's level, and before it
+anything within a few orders of magnitude is believed.
+"""
+
+
 def positive(module: Module, name: str, shape: Sequence[int], mode: float, spread: float) -> None:
     """Register a positive parameter, optimised on the log scale, with a log-normal prior.
 
@@ -169,7 +178,6 @@ class CoregionalizedKernel(Kernel):
         self.register_prior("loadings_prior", NormalPrior(common, 0.5), lambda m: m.loadings)
         positive(self, "amplitude", (), mode=1.0, spread=1.0)
         positive(self, "residual", (environments,), mode=0.01, spread=1.5)
-        positive(self, "offset", (), mode=1.0, spread=1.0)
         self.stretch = stretch
         if stretch:
             positive(self, "residual_stretch", (), mode=1.0, spread=0.5)
@@ -208,7 +216,7 @@ class CoregionalizedKernel(Kernel):
             total = 0.0
         for weight, kernel in zip(weights, self.options, strict=True):
             total = total + weight * kernel.forward(x1, x2, diag)
-        return value(self, "amplitude") ** 2 * total + 1.0 + value(self, "offset") * same
+        return value(self, "amplitude") ** 2 * total + SHARED_OFFSET + OWN_OFFSET * same
 
 
 def _contrasts(environments: int, latents: int) -> torch.Tensor:

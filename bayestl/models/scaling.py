@@ -26,6 +26,7 @@ TYPICAL_SPREAD = 0.5
 """The imagined observation's distance from the mean: log units, or a fraction of the metric."""
 
 _LARGEST = np.log(np.finfo(float).max)
+_SMALLEST = 1e-150  # whose square is still a number
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class Scaling:
             )
         g = np.log(values) if log else values
         groups = [g[environments == name] for name in dict.fromkeys(environments.tolist())]
-        unit = TYPICAL_SPREAD * (1.0 if log else float(np.abs(g).mean()) or 1.0)
+        size = 1.0 if log else float(np.abs(g).mean())
+        unit = TYPICAL_SPREAD * (size if size > _SMALLEST else 1.0)
         squares = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
         spread = np.sqrt((unit**2 + squares) / (1 + len(g) - len(groups)))
         return cls(log, float(np.mean([group.mean() for group in groups])), float(spread))

@@ -1,0 +1,82 @@
+"""Tables with a known truth, shared by the tests of the models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bayestl.data.environment import Environment
+from bayestl.data.options import Boolean, Categorical, Ordinal, Real
+from bayestl.data.space import ConfigSpace
+from bayestl.data.table import MeasurementTable
+
+SPACE = ConfigSpace(
+    {
+        "threads": Ordinal((1, 2, 4, 8)),
+        "mode": Categorical(("a", "b", "c")),
+        "fused": Boolean(),
+        "share": Real(0.0, 1.0),
+    }
+)
+
+
+def response(frame: pd.DataFrame) -> np.ndarray:
+    """Log latency: main effects and one interaction."""
+    threads = np.log2(frame["threads"].to_numpy(float))
+    mode = frame["mode"].map({"a": 0.0, "b": 0.6, "c": -0.4}).to_numpy(float)
+    fused, share = frame["fused"].to_numpy(float), frame["share"].to_numpy(float)
+    return -0.4 * threads + mode + 0.5 * fused * share + np.sin(2 * share)
+
+
+def configurations(n: int, seed: int) -> pd.DataFrame:
+    """n random configurations of SPACE."""
+    rng = np.random.default_rng(seed)
+    return SPACE.frame(
+        pd.DataFrame(
+            {
+                "threads": rng.choice([1, 2, 4, 8], n),
+                "mode": rng.choice(["a", "b", "c"], n),
+                "fused": rng.random(n) < 0.5,
+                "share": rng.random(n),
+            }
+        )
+    )
+
+
+def measured(rows: Mapping[str, tuple[int, float, float]], seed: int = 0) -> MeasurementTable:
+    """A table: environment -> (rows, slope, shift), latency = exp(shift + slope * response)."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for position, (name, (n, slope, shift)) in enumerate(rows.items()):
+        frame = configurations(n, 1000 * seed + position)
+        noise = 0.02 * rng.normal(size=n)
+        parts.append(
+            frame.assign(where=name, latency=np.exp(shift + slope * response(frame) + noise))
+        )
+    return MeasurementTable.from_frame(
+        pd.concat(parts, ignore_index=True),
+        options=SPACE,
+        environment="where",
+        environments=[Environment(name) for name in rows],
+        metrics={"latency": "ms"},
+    )
+
+
+@pytest.fixture
+def make_table() -> Callable[..., MeasurementTable]:
+    """`measured`."""
+    return measured
+
+
+@pytest.fixture
+def make_test() -> Callable[..., tuple[pd.DataFrame, np.ndarray]]:
+    """Configurations that no table holds, and their true latency for a slope and a shift."""
+
+    def make(slope: float = 1.0, shift: float = 0.0) -> tuple[pd.DataFrame, np.ndarray]:
+        frame = configurations(150, 987_654)
+        return frame, np.exp(shift + slope * response(frame))
+
+    return make

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+
+from bayestl.errors import FitError
+from bayestl.models.evidence import cholesky, leave_one_out, log_evidence
+
+
+def covariance(n: int, seed: int = 0) -> torch.Tensor:
+    a = np.random.default_rng(seed).normal(size=(n, n))
+    return torch.from_numpy(a @ a.T + 0.5 * np.eye(n))
+
+
+def test_the_evidence_is_the_normal_density():
+    K, z = covariance(6), torch.linspace(-1, 2, 6, dtype=torch.float64)
+    expected = multivariate_normal(np.zeros(6), K.numpy()).logpdf(z.numpy())
+    assert log_evidence(K, z).item() == pytest.approx(expected)
+
+
+def test_its_gradient_is_that_of_finite_differences():
+    z = torch.linspace(-1, 2, 5, dtype=torch.float64)
+    base = covariance(5)
+
+    def along(scale: torch.Tensor) -> torch.Tensor:  # keeps the matrix symmetric
+        return log_evidence(base * scale[0] + torch.eye(5, dtype=torch.float64) * scale[1].exp(), z)
+
+    scale = torch.tensor([1.3, -0.2], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(along, scale)
+
+
+def test_leaving_one_out_is_conditioning_on_the_others():
+    K, z = covariance(6).numpy(), np.linspace(-1, 2, 6)
+    factor, _ = cholesky(torch.from_numpy(K))
+    alpha = torch.from_numpy(np.linalg.solve(K, z))
+    mean, variance = leave_one_out(factor, alpha, torch.from_numpy(z), torch.tensor([1, 4]))
+    for position, row in enumerate((1, 4)):
+        others = np.delete(np.arange(6), row)
+        weights = np.linalg.solve(K[np.ix_(others, others)], K[others, row])
+        assert mean[position].item() == pytest.approx(weights @ z[others])
+        assert variance[position].item() == pytest.approx(K[row, row] - weights @ K[others, row])
+
+
+def test_a_singular_covariance_takes_jitter_and_says_how_much():
+    _, jitter = cholesky(torch.ones(4, 4, dtype=torch.float64))
+    assert jitter > 0
+    assert cholesky(covariance(4))[1] == 0
+
+
+def test_an_indefinite_covariance_is_refused():
+    with pytest.raises(FitError, match="not positive definite"):
+        cholesky(-torch.eye(3, dtype=torch.float64))

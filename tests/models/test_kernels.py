@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import torch
+
+from bayestl.models.encoding import Group
+from bayestl.models.kernels import (
+    CoregionalizedKernel,
+    EnvironmentNoise,
+    Matern52,
+    OptionKernel,
+    value,
+)
+
+GROUPS = [Group("a"), Group("b", True, (1, 2, 3)), Group("c", True)]
+
+
+def inputs(n: int, environments: int, seed: int = 0) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    x = np.zeros((n, 6))
+    x[:, 0] = rng.random(n)
+    x[np.arange(n), 1 + rng.integers(3, size=n)] = np.sqrt(0.5)
+    x[:, 4] = rng.integers(2, size=n)
+    x[:, 5] = rng.integers(environments, size=n)
+    return torch.from_numpy(x)
+
+
+def scrambled(module: torch.nn.Module, seed: int = 1) -> torch.nn.Module:
+    """The module with every parameter moved."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(
+                0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            )
+    return module.double()
+
+
+def test_matern_of_a_squared_distance_and_its_gradient():
+    squared = torch.tensor([0.0, 1e-12, 0.3, 9.0], dtype=torch.float64, requires_grad=True)
+    d = np.sqrt(5 * squared.detach().numpy())
+    assert Matern52.apply(squared).detach().numpy() == pytest.approx(
+        (1 + d + d**2 / 3) * np.exp(-d)
+    )
+    assert torch.autograd.gradcheck(Matern52.apply, squared[2:].detach().requires_grad_())
+    (slope,) = torch.autograd.grad(Matern52.apply(squared).sum(), squared)
+    assert slope[0].item() == pytest.approx(-5 / 6)
+
+
+def test_the_option_kernel_is_its_equation():
+    kernel = scrambled(OptionKernel(GROUPS))
+    x = inputs(7, 1)[:, :-1]
+    a, b, c = value(kernel, "lengthscales").tolist()
+    d = np.sqrt(5) * np.abs(np.subtract.outer(x[:, 0], x[:, 0])) / a
+    differ = (x[:, None, 1:4] != x[None, :, 1:4]).any(-1).double().numpy()
+    apart = np.subtract.outer(x[:, 4], x[:, 4])
+    expected = (1 + d + d**2 / 3) * np.exp(-d - differ / b**2 / 2 - apart**2 / c**2 / 2)
+    assert kernel.forward(x, x).detach().numpy() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("latents", "stretch"), [(1, False), (2, True), (3, True)])
+def test_the_covariance_is_symmetric_positive_definite_and_has_its_diagonal(latents, stretch):
+    kernel = scrambled(CoregionalizedKernel(GROUPS, 3, latents, stretch))
+    x = inputs(40, 3)
+    with torch.no_grad():
+        covariance = kernel.forward(x, x)
+        assert torch.allclose(covariance, covariance.T)
+        assert float(torch.linalg.eigvalsh(covariance).min()) > -1e-9
+        assert torch.allclose(kernel.forward(x, x, diag=True), covariance.diagonal())
+        assert float(torch.linalg.eigvalsh(kernel.coregionalization).min()) > 0
+
+
+def test_gpytorch_evaluates_the_kernel_as_one_of_its_own():
+    kernel = scrambled(CoregionalizedKernel(GROUPS, 2, 2, True))
+    x = inputs(9, 2)
+    with torch.no_grad():
+        assert torch.allclose(kernel(x, x).to_dense(), kernel.forward(x, x))
+        batch = x.reshape(3, 3, -1)
+        assert torch.allclose(kernel.forward(batch, batch)[1], kernel.forward(batch[1], batch[1]))
+
+
+def test_an_environment_without_data_has_the_common_noise():
+    noise = EnvironmentNoise(2)
+    assert noise.variance.tolist() == pytest.approx([0.005, 0.005], rel=1e-3)

@@ -1,0 +1,33 @@
+import numpy as np
+
+from bayestl.models.gp import MultiTaskGP, TargetOnlyGP
+
+
+def test_a_tenfold_value_is_found_and_does_not_move_the_fit(make_table, make_test):
+    table = make_table({"source": (60, 1.0, 0.0), "target": (30, 1.0, 1.0)})
+    configs, truth = make_test(shift=1.0)
+    broken = table.frame.copy()
+    row = int(np.flatnonzero(broken["environment"] == "target")[3])
+    broken.loc[row, "latency"] *= 20
+    clean = MultiTaskGP().fit(table, metric="latency", target="target")
+    robust = MultiTaskGP().fit(
+        type(table)(broken, table.space, table.environments, table.metrics),
+        metric="latency",
+        target="target",
+    )
+    assert clean.diagnostics.details["outliers"] == {"target": 0, "source": 0}
+    assert robust.diagnostics.details["outliers"] == {"target": 1, "source": 0}
+    assert any("outlier" in warning for warning in robust.diagnostics.warnings)
+    errors = [np.abs(g.predict(configs)["q50"] / truth - 1).mean() for g in (clean, robust)]
+    assert errors[1] < errors[0] + 0.02
+
+
+def test_few_measurements_hold_no_outliers(make_table):
+    table = make_table({"target": (8, 1.0, 0.0)})
+    values = table.frame["latency"].to_numpy().copy()
+    values[0] *= 30
+    broken = type(table)(
+        table.frame.assign(latency=values), table.space, table.environments, table.metrics
+    )
+    fitted = TargetOnlyGP().fit(broken, metric="latency", target="target")
+    assert fitted.diagnostics.details["outliers"] == {"target": 0}
