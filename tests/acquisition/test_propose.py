@@ -15,7 +15,6 @@ from bayestl.acquisition.uninformed import RandomSampling
 from bayestl.acquisition.variance import IntegratedVariance, PosteriorVariance
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import AcquisitionError
-from bayestl.models.transfer_gp import TransferGP
 
 ACQUISITIONS = [
     IntegratedVariance(),
@@ -61,7 +60,10 @@ def test_a_greedy_batch_equals_brute_force(space, grid_gp, candidates, seed):
     assert got == [records[j] for j in expected]
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # gpytorch's import
 def test_a_batch_for_a_real_model_equals_brute_force_on_its_posterior(space, candidates):
+    from bayestl.models.transfer_gp import TransferGP
+
     frame = candidates.iloc[[0, 3, 4, 8]].assign(environment="board", latency=[3.0, 1.2, 2.0, 1.5])
     table = MeasurementTable.from_frame(frame, options=space, metrics={"latency": "ms"})
     fitted = TransferGP().fit(table, metric="latency", target="board")
