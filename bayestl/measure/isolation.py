@@ -53,6 +53,7 @@ def measure_in_child(request: Mapping[str, Any], timeout_s: float) -> Outcome:
             finally:  # not reaped yet, so that its number cannot belong to another group
                 with suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
     if streams.timed_out:
         return Outcome(Status.TIMEOUT, f"not finished after {timeout_s:g} s", {})
     try:

@@ -199,7 +199,7 @@ class LocalRunner:
         if plan.key not in self._references:
             outcome = self._measure(plan, default, None)
             if outcome.status is not Status.OK:
-                kind = EngineError if outcome.status in _TRANSIENT else NetworkError
+                kind = NetworkError if outcome.status in _NETWORKS_FAULT else EngineError
                 raise kind(
                     f"the default configuration of {plan.engine.name} cannot run network "
                     f"{plan.network.name!r} at batch {plan.batch}: {outcome.status}: "
@@ -249,7 +249,7 @@ class LocalRunner:
         }
 
 
-_TRANSIENT = (Status.TIMEOUT, Status.OOM, Status.CRASH, Status.IMPLAUSIBLE)
+_NETWORKS_FAULT = (Status.INVALID, Status.UNSUPPORTED, Status.BAD_OUTPUT)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ def test_a_measurement_has_values_samples_and_provenance(runner, squeezenet):
     samples = sorted(measured.samples["latency"])
     assert len(samples) >= 5
     assert samples[0] <= measured.values["latency"] <= samples[-1]
+    assert measured.values["cpu_time"] * len(samples) <= 1.5 * sum(samples) + 5  # one thread
     assert 0.0 < measured.seconds < 60.0
 
     found = measured.provenance
@@ -221,3 +222,27 @@ def test_importing_the_runner_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_network_that_the_engine_cannot_run_is_an_error(runner, tmp_path):
+    helper = pytest.importorskip("onnx").helper
+    x, y = (helper.make_tensor_value_info(name, 1, [1, 4]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("NoSuchOp", ["x"], ["y"])], "g", [x], [y])
+    path = tmp_path / "odd.onnx"
+    path.write_bytes(helper.make_model(graph).SerializeToString())
+    with pytest.raises(NetworkError, match=r"cannot run network .*NoSuchOp"):
+        runner.run({}, Environment("odd", engine="onnxruntime", network=str(path)))
+
+
+def test_a_batch_that_the_network_cannot_have_is_an_error(runner, tmp_path):
+    helper = pytest.importorskip("onnx").helper
+    x, y = (helper.make_tensor_value_info(n, 1, s) for n, s in (("x", [1, 4]), ("y", [])))
+    node = helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)
+    opset = [helper.make_opsetid("", 17)]
+    path = tmp_path / "sum.onnx"
+    model = helper.make_model(helper.make_graph([node], "g", [x], [y]), opset_imports=opset)
+    model.ir_version = 8
+    path.write_bytes(model.SerializeToString())
+    three = Environment("b", engine="onnxruntime", network=str(path), settings={"batch": 3})
+    with pytest.raises(NetworkError, match="at batch 3"):
+        runner.run({}, three)
