@@ -45,13 +45,23 @@ def end(server) -> int:
     return int(server.stdout.readline())
 
 
-def attempt(server, path: Path, delay: float | None) -> int:
-    """The exit code of one process on the store; killed after a delay, if one is given."""
+def killed_at_random(server, path: Path, chooser: random.Random) -> int:
+    """The exit code of one process on the store that is killed at a random moment.
+
+    Every fourth time that is any moment, its start among them; else it is a few
+    milliseconds after a measurement began, where there is something to lose.
+    """
+    before = len(lines(path, "RUNS"))
     child = begin(server, path)
-    if delay is not None:
-        time.sleep(delay)
-        with suppress(ProcessLookupError):  # it has ended
-            os.kill(child, signal.SIGKILL)
+    if chooser.random() < 0.25:
+        time.sleep(chooser.uniform(0.0, 0.3))
+    else:
+        deadline = time.monotonic() + 1.0
+        while len(lines(path, "RUNS")) == before and time.monotonic() < deadline:
+            time.sleep(0.0005)
+        time.sleep(chooser.uniform(0.0, 0.03))
+    with suppress(ProcessLookupError):  # it has ended
+        os.kill(child, signal.SIGKILL)
     return end(server)
 
 
@@ -82,13 +92,14 @@ def test_no_kill_loses_or_repeats_what_was_acknowledged(rehearsal, server, tmp_p
         path = tmp_path / str(number) / "store.sqlite"
         path.parent.mkdir()
         killed = 0
-        while killed < 20 and attempt(server, path, chooser.uniform(0, 0.4)) == -signal.SIGKILL:
+        while killed < 20 and killed_at_random(server, path, chooser) == -signal.SIGKILL:
             killed += 1
             if seen := lines(path, "ACKS"):
                 state = fold(SQLiteStore(path).load("a")).state
                 assert is_subsequence(seen, stored_acknowledgements(rehearsal, state))
         kills += killed
-        assert attempt(server, path, None) == 0
+        begin(server, path)
+        assert end(server) == 0
         state = fold(SQLiteStore(path).load("a")).state
         assert facts(state) == facts(whole)
         assert is_subsequence(lines(path, "ACKS"), stored_acknowledgements(rehearsal, state))
