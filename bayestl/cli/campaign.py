@@ -86,10 +86,10 @@ def resume(
 
     kept = SQLiteStore(store)
     name, campaign, _ = read_stored(kept, name)
-    if measurements is not None:
-        campaign = replace(campaign, budget=replace(campaign.budget, measurements=measurements))
+    larger = measurements is not None
+    budget = replace(campaign.budget, measurements=measurements) if larger else None
     with progress(f"campaign {name}", _unit(campaign)) as display:
-        result = loop.run(campaign, LocalRunner(), kept, name=name, observer=display)
+        result = loop.resume(LocalRunner(), kept, name=name, budget=budget, observer=display)
     _finish(as_json, name, campaign, result, store)
 
 
@@ -163,6 +163,7 @@ def _finish(as_json: bool, name: str, campaign: Campaign, result: Result, store:
     """The campaign's result, or how to go on where it was interrupted."""
     from bayestl.campaign.budget import Stop
     from bayestl.report.campaign import found_improvement
+    from bayestl.report.text import setting
 
     target, state = campaign.target.name, result.state
     settled = len(state.settled_in(target))
@@ -198,7 +199,10 @@ def _finish(as_json: bool, name: str, campaign: Campaign, result: Result, store:
         rows += [
             ("default", f"{found.default_value:.4g} {unit}"),
             ("best", f"{found.best_value:.4g} {unit}"),
-            ("changed", ", ".join(f"{n} = {found.best[n]}" for n in found.changed) or "nothing"),
+            (
+                "changed",
+                ", ".join(f"{n} = {setting(found.best[n])}" for n in found.changed) or "nothing",
+            ),
         ]
     rows += [("store", store), ("look closer", f"bayestl report {store}")]
     show(as_json, values, facts(rows))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bayestl.data.table import MeasurementTable
+    from bayestl.models.model import Model
 
 FOLDS_NEED = 5
 """Target configurations below which nothing is held out."""
@@ -30,6 +31,7 @@ def fit(
     environment: tables.EnvironmentColumn = None,
     status: tables.StatusColumn = None,
     model: tables.ModelName = "TransferGP",
+    parameters: tables.Parameters = None,
     folds: Annotated[int, typer.Option(help="Of the cross-validation; 0 for none.", min=0)] = 5,
     seed: tables.Seed = 0,
     as_json: JsonFlag = False,
@@ -44,9 +46,10 @@ def fit(
     from bayestl.study.effects import option_effects
 
     data = tables.read(path, metric, metrics, options, environment, status)
-    fitted = tables.fitted(data, model, metric, target, seed)
+    recipe = tables.recipe(model, parameters)
+    fitted = recipe.fit(data, metric=metric, target=target, seed=seed)
     diagnostics = fitted.diagnostics
-    held_out = _held_out(data, model, metric, target, folds, seed)
+    held_out = _held_out(data, recipe, metric, target, folds, seed)
     effects = option_effects(fitted)
     know = getattr(fitted, "environment_correlation", None)
     correlation: pd.DataFrame | None = None if know is None else know()
@@ -83,19 +86,16 @@ def fit(
 
 
 def _held_out(
-    data: MeasurementTable, model: str, metric: str, target: str, folds: int, seed: int
+    data: MeasurementTable, recipe: Model, metric: str, target: str, folds: int, seed: int
 ) -> dict[str, Any] | None:
     """The scores of predictions of held-out target measurements, if there are enough."""
-    from bayestl.campaign.recipes import model_recipe
     from bayestl.study.cross_validation import cross_validate
     from bayestl.study.metrics import score
 
     rows = data.of(target).usable(metric)
     if folds < 2 or len(rows.configurations().drop_duplicates()) < FOLDS_NEED:
         return None
-    predictions = cross_validate(
-        model_recipe(model), data, metric=metric, target=target, folds=folds, seed=seed
-    )
+    predictions = cross_validate(recipe, data, metric=metric, target=target, folds=folds, seed=seed)
     if not predictions["measured"].all():
         return None
     return {"folds": folds, **score(predictions["measured"], predictions)}

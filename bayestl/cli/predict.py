@@ -23,6 +23,7 @@ def predict(
     environment: tables.EnvironmentColumn = None,
     status: tables.StatusColumn = None,
     model: tables.ModelName = "TransferGP",
+    parameters: tables.Parameters = None,
     quantiles: Annotated[str, typer.Option(help="Which, comma-separated.")] = "0.05,0.5,0.95",
     output: Annotated[Path | None, typer.Option(help="A CSV file for the predictions.")] = None,
     seed: tables.Seed = 0,
@@ -41,7 +42,8 @@ def predict(
     wanted = _quantiles(quantiles)
     data = tables.read(path, metric, metrics, options, environment, status)
     frame = read_configurations(configs, data.space)
-    fitted = tables.fitted(data, model, metric, target, seed)
+    recipe = tables.recipe(model, parameters)
+    fitted = recipe.fit(data, metric=metric, target=target, seed=seed)
     warn(fitted.diagnostics.warnings)
     prediction = fitted.predict(frame, quantiles=wanted)
     together = frame.join(prediction)

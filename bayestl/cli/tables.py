@@ -1,7 +1,9 @@
-"""The options with which a command is told what a table's columns are."""
+"""What `fit` and `predict` share: the table that they read and the model that they fit."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from bayestl.data.table import MeasurementTable
-    from bayestl.models.model import Fitted
+    from bayestl.models.model import Model
 
 TablePath = Annotated[Path, typer.Argument(help="Measurements: .parquet, .csv or .csv.gz.")]
 MetricName = Annotated[str, typer.Option(help="The metric to model.")]
@@ -27,6 +29,10 @@ StatusColumn = Annotated[
     str | None, typer.Option(help="For CSV: the column that says how a measurement ended.")
 ]
 ModelName = Annotated[str, typer.Option(help="TransferGP, MultiTaskGP, LMCGP, RandomForest, ...")]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option("--parameter", help="key=value of the model, repeatable, such as latents=3."),
+]
 Seed = Annotated[int, typer.Option(help="Of the fit.", min=0)]
 
 
@@ -59,13 +65,28 @@ def read(
     )
 
 
-def fitted(table: MeasurementTable, model: str, metric: str, target: str, seed: int) -> Fitted:
-    """The model of that name, fitted to the table."""
+def recipe(model: str, parameters: Sequence[str] | None) -> Model:
+    """The model of that name, with `key=value` parameters.
+
+    Raises
+    ------
+    SpecificationError
+        For an unknown name or parameter, or a value of the wrong kind.
+    """
     from bayestl.campaign.recipes import model_recipe
 
-    table.metric(metric)
-    table.environment(target)
-    return model_recipe(model).fit(table, metric=metric, target=target, seed=seed)
+    pairs = [text.partition("=") for text in parameters or ()]
+    return model_recipe({"name": model, **{key: _value(text) for key, _, text in pairs}})
+
+
+def _value(text: str) -> bool | int | float | str:
+    """The number or boolean that a text is, or the text."""
+    if text in ("true", "false"):
+        return text == "true"
+    for read in (int, float):
+        with suppress(ValueError):
+            return read(text)
+    return text
 
 
 def _metric(text: str) -> tuple[str, str]:

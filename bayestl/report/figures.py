@@ -108,7 +108,7 @@ def predicted_against_measured(
     log = _spans_decades(values)
     for position, (panel, (method, frame)) in enumerate(zip(panels, methods, strict=False)):
         _prediction_panel(panel, frame, _colour(theme, position), theme)
-        _headed(panel, method or "Prediction", _accuracy(frame), theme)
+        _headed(panel, method or "Held-out measurements", _accuracy(frame), theme)
     _equal_axes(panels[0], frame=predictions, log=log)
     for position, panel in enumerate(panels):
         panel.set_visible(position < len(methods))

@@ -32,7 +32,8 @@ def option_effects(
 
     of the noise-free metric on its transformed scale (the logarithm for positive metrics).
     Groups of a sample differ by chance; that share is subtracted (epsilon squared, Kelley,
-    1935). What the shares lack to 1 comes from options that act together.
+    1935). What the shares lack to 1 comes from options that act together; options of which one
+    switches the other off share theirs, so that the sum may also exceed 1.
 
     Parameters
     ----------
