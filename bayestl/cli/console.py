@@ -45,7 +45,9 @@ def warn(messages: Iterable[str]) -> None:
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> Table:
     """A table for people; cells are text, never markup; numbers stand right."""
     cells = [list(row) for row in rows]
-    result = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    result = Table(
+        title=Text(title) if title else None, title_justify="left", box=None, pad_edge=False
+    )
     for position, column in enumerate(columns):
         numeric = bool(cells) and all(_is_number(row[position]) for row in cells)
         result.add_column(column, justify="right" if numeric else "left", header_style="dim")
