@@ -74,12 +74,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.showwarning = lambda message, *_: warn([str(message)])
         try:
             code = app(args=given, prog_name="bayestl", standalone_mode=False)
+            sys.stdout.flush()  # a full disk shows itself here
         except UsageError as error:
             return _failed(error, given, USAGE, f"{error.format_message()} (see bayestl --help)")
         except Interrupted as error:
             return _failed(error, given, INTERRUPTED, str(error))
-        except (KeyboardInterrupt, typer.Abort) as error:
-            return _failed(error, given, INTERRUPTED, "interrupted")
+        except (KeyboardInterrupt, typer.Abort):
+            code = INTERRUPTED  # what typer makes of Ctrl-C differs by version
         except BrokenPipeError:  # the reader of a pipe has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return FAILED
@@ -88,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except Exception as error:
             message = f"unexpected {type(error).__name__}: {error}; this is a bug in bayestl, "
             return _failed(error, given, FAILED, message + "run bayestl --debug and report it")
+    if code == INTERRUPTED:
+        return _failed(KeyboardInterrupt(), given, INTERRUPTED, "interrupted")
     return code if isinstance(code, int) else OK
 
 

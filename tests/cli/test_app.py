@@ -1,0 +1,119 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+COMMANDS = (
+    "doctor",
+    "measure",
+    "fit",
+    "predict",
+    "report",
+    "campaign run",
+    "campaign resume",
+    "campaign status",
+)
+
+
+def command(*arguments: str, **settings) -> subprocess.CompletedProcess:
+    code = "import sys; from bayestl.cli.app import main; sys.exit(main())"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        **settings,
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself_with_an_example(bayestl, name):
+    result = bayestl(*name.split(), "--help")
+    assert result.code == 0
+    assert f"bayestl {name} " in result.out.replace("bayestl doctor\n", "bayestl doctor ")
+    assert "--json" in result.out
+
+
+def test_version(bayestl):
+    from importlib.metadata import version
+
+    assert bayestl("--version").out == f"bayestl {version('bayestl')}\n"
+
+
+def test_help_lists_the_exit_codes(bayestl):
+    assert "0 done, 1 an error, 2 wrong usage, 130 interrupted" in bayestl("--help").out
+
+
+def test_help_loads_no_numeric_library():
+    code = (
+        "import sys; from bayestl.cli.app import main; main(['--help']); "
+        "print([m for m in ('numpy', 'pandas', 'torch', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["fit"],
+        ["fit", "table.parquet", "--metric", "latency"],
+        ["measure", "--network", "squeezenet", "--output", "t.parquet", "--count", "0"],
+        ["doctor", "--nonsense"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(refused, arguments):
+    assert "see bayestl --help" in refused(*arguments, code=2)
+
+
+def test_a_bug_is_one_message_and_a_traceback_only_if_asked(bayestl, monkeypatch):
+    def broken() -> None:
+        raise ZeroDivisionError("surprise")
+
+    monkeypatch.setattr("bayestl.measure.probe.probe", broken)
+    result = bayestl("doctor")
+    assert result.code == 1
+    assert result.err.startswith("error: unexpected ZeroDivisionError: surprise; this is a bug")
+    assert "Traceback" not in result.err
+    assert "Traceback" in bayestl("--debug", "doctor").err
+
+
+def test_ctrl_c_before_anything_is_measured(bayestl, monkeypatch):
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bayestl.measure.probe.probe", interrupted)
+    result = bayestl("doctor", "--json")
+    assert result.code == 130
+    assert result.json["error"]["message"] == "interrupted"
+
+
+def test_warnings_are_lines_and_not_tracebacks(bayestl, monkeypatch, recwarn):
+    import warnings
+
+    def warned() -> None:
+        warnings.simplefilter("always")
+        warnings.warn("mind the gap", UserWarning, stacklevel=1)
+        raise OSError("gone")
+
+    monkeypatch.setattr("bayestl.measure.probe.probe", warned)
+    assert bayestl("doctor").err == "warning: mind the gap\nerror: gone\n"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/dev/full is Linux's")
+def test_output_on_a_full_disk():
+    with open("/dev/full", "w") as full:
+        done = command("--version", stdout=full)
+        assert done.returncode == 1
+        assert done.stderr.count("error: ") == 1
+        assert "No space left" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as closed:
+        assert command("campaign", "run", "--help", stdout=closed).stderr == ""
