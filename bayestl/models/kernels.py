@@ -21,13 +21,13 @@ import torch
 from gpytorch.constraints import GreaterThan
 from gpytorch.kernels import Kernel
 from gpytorch.module import Module
-from gpytorch.priors import LogNormalPrior, NormalPrior
+from gpytorch.priors import LogNormalPrior
+from gpytorch.priors.prior import Prior
 
 from bayestl.models.encoding import Group
 
-
 SHARED_OFFSET = 1.0
-OWN_OFFSET = 10.0
+OWN_OFFSET = 25.0
 """Variances c and c_e of the constants, in squared standard deviations of the metric.
 
 Generous and fixed: one measurement settles an environment's level, and before it
@@ -175,8 +175,8 @@ class CoregionalizedKernel(Kernel):
             for q, options in enumerate(kernels[1:], start=1):
                 options.raw_lengthscales.add_(math.log(5.0 / q))
         self.register_parameter("loadings", torch.nn.Parameter(start))
-        self.register_prior("loadings_prior", NormalPrior(common, 0.5), lambda m: m.loadings)
-        positive(self, "amplitude", (), mode=1.0, spread=1.0)
+        self.register_prior("loadings_prior", _loadings_prior(common), lambda m: m.loadings)
+        positive(self, "amplitude", (), mode=1.0, spread=2.0)
         positive(self, "residual", (environments,), mode=0.01, spread=1.5)
         self.stretch = stretch
         if stretch:
@@ -217,6 +217,18 @@ class CoregionalizedKernel(Kernel):
         for weight, kernel in zip(weights, self.options, strict=True):
             total = total + weight * kernel.forward(x1, x2, diag)
         return value(self, "amplitude") ** 2 * total + SHARED_OFFSET + OWN_OFFSET * same
+
+
+class StudentTPrior(Prior, torch.distributions.StudentT):
+    """A prior with a sharp peak and heavy tails: alike, unless the data say otherwise."""
+
+    _transform = None
+
+
+def _loadings_prior(common: torch.Tensor) -> StudentTPrior:
+    """Around what is common; a reversed sign is costly, but a few measurements pay for it."""
+    scale = 0.5 - 0.3 * common
+    return StudentTPrior(3.0, common, scale, validate_args=False)
 
 
 def _contrasts(environments: int, latents: int) -> torch.Tensor:

@@ -3,11 +3,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.strategies import configurations, spaces
 
 from bayestl.data.options import Boolean, Categorical, Integer, Ordinal, Real
 from bayestl.data.space import ConfigSpace
 from bayestl.models.encoding import Encoding
+from tests.strategies import configurations, spaces
 
 
 @given(st.data())

@@ -1,0 +1,114 @@
+"""Laws that every Model keeps, whatever is behind it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bayestl.data.environment import Environment
+from bayestl.data.options import Boolean, Categorical, Ordinal
+from bayestl.data.space import ConfigSpace
+from bayestl.data.table import MeasurementTable
+from bayestl.errors import ConfigurationError, TableError, UnknownEnvironment
+from bayestl.models.gp import LMCGP, MultiTaskGP, TargetOnlyGP
+from bayestl.models.model import HasPosterior
+from bayestl.models.transfer_gp import TransferGP
+
+ALL = [TransferGP(), MultiTaskGP(), LMCGP(), TargetOnlyGP()]
+EVERY = pytest.mark.parametrize("recipe", ALL, ids=lambda recipe: type(recipe).__name__)
+
+SPACE = ConfigSpace(
+    {
+        "batch": Ordinal((1, 2, 4, 8)),
+        "mode": Categorical(("a", "b", "c")),
+        "arena": Boolean(),
+        "spin": Boolean(),
+    },
+    conditions={"spin": "mode == 'a'"},
+)
+
+
+def table(n_source=20, n_target=10, seed=0, names=("laptop", "board")) -> MeasurementTable:
+    rng = np.random.default_rng(seed)
+    rows = []
+    for name, n, factor in ((names[0], n_source, 1.0), (names[1], n_target, 3.0)):
+        for _ in range(n):
+            values = {k: o.at(rng.random()) for k, o in SPACE.options.items() if k != "spin"}
+            if values["mode"] == "a":
+                values["spin"] = bool(rng.random() < 0.5)
+            y = factor * float(values["batch"]) ** 0.8 * (1 + values["arena"])
+            y *= np.exp(0.03 * rng.normal())
+            rows.append({**SPACE.configuration(values), "environment": name, "latency": y})
+    return MeasurementTable.from_frame(
+        pd.DataFrame(rows),
+        options=SPACE,
+        metrics={"latency": "ms"},
+        environments=[Environment(name) for name in names],
+    )
+
+
+def fit(recipe, data, target="board"):
+    return recipe.fit(data, metric="latency", target=target)
+
+
+@EVERY
+def test_a_fitted_model_knows_what_it_is_of(recipe):
+    data = table()
+    fitted = fit(recipe, data)
+    assert fitted.space == data.space
+    assert fitted.metric == data.metric("latency")
+    assert fitted.target == "board"
+    assert fitted.diagnostics.n_target == 10
+
+
+@EVERY
+def test_predictions_are_ordered_positive_and_indexed(recipe):
+    data = table()
+    configs = data.configurations().iloc[::-1]
+    prediction = fit(recipe, data).predict(configs)
+    assert list(prediction.columns) == ["mean", "std", "q05", "q50", "q95"]
+    assert prediction.index.equals(configs.index)
+    assert (prediction.to_numpy() > 0).all()
+    assert ((prediction["q05"] < prediction["q50"]) & (prediction["q50"] < prediction["q95"])).all()
+
+
+@EVERY
+def test_no_configurations_give_an_empty_prediction(recipe):
+    data = table()
+    assert fit(recipe, data).predict(data.configurations().iloc[:0]).shape == (0, 5)
+
+
+@EVERY
+def test_the_order_of_rows_and_names_of_environments_do_not_matter(recipe):
+    data, configs = table(), table(seed=5).configurations()
+    expected = fit(recipe, data).predict(configs)
+    shuffled = data.select(np.random.default_rng(1).permutation(len(data)))
+    renamed = table(names=("zebra", "aardvark"))
+    for other, target in ((shuffled, "board"), (renamed, "aardvark")):
+        pd.testing.assert_frame_equal(fit(recipe, other, target).predict(configs), expected)
+
+
+@EVERY
+def test_what_is_unknown_is_refused(recipe):
+    data = table()
+    with pytest.raises(UnknownEnvironment, match="moon"):
+        fit(recipe, data, "moon")
+    with pytest.raises(TableError, match="energy"):
+        recipe.fit(data, metric="energy", target="board")
+    fitted = fit(recipe, data)
+    with pytest.raises(UnknownEnvironment, match="moon"):
+        fitted.predict(data.configurations(), "moon")
+    with pytest.raises(ConfigurationError, match="batch"):
+        fitted.predict(data.configurations().assign(batch=3))
+    with pytest.raises(ConfigurationError, match="missing"):
+        fitted.predict(data.configurations()[["batch"]])
+
+
+@EVERY
+def test_the_posterior_is_a_joint_gaussian(recipe):
+    data = table()
+    fitted = fit(recipe, data)
+    assert isinstance(fitted, HasPosterior)
+    posterior = fitted.posterior(table(seed=2).configurations())
+    assert np.allclose(posterior.covariance, posterior.covariance.T)
+    assert np.linalg.eigvalsh(posterior.covariance).min() > -1e-8
+    assert (posterior.noise_variance > 0).all()
