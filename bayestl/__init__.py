@@ -12,8 +12,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bayestl import datasets as datasets
     from bayestl.acquisition.improvement import ExpectedImprovement as ExpectedImprovement
+    from bayestl.acquisition.uninformed import RandomSampling as RandomSampling
     from bayestl.acquisition.variance import IntegratedVariance as IntegratedVariance
     from bayestl.acquisition.variance import PosteriorVariance as PosteriorVariance
+    from bayestl.baselines.ridge import RidgeInteractions as RidgeInteractions
+    from bayestl.baselines.trees import BoostedTrees as BoostedTrees
+    from bayestl.baselines.trees import PooledBoostedTrees as PooledBoostedTrees
+    from bayestl.baselines.trees import RandomForest as RandomForest
+    from bayestl.campaign.budget import Budget as Budget
+    from bayestl.campaign.campaign import Campaign as Campaign
+    from bayestl.campaign.loop import resume as resume
+    from bayestl.campaign.loop import run as run
+    from bayestl.campaign.store import SQLiteStore as SQLiteStore
+    from bayestl.campaign.survey import Survey as Survey
     from bayestl.data.environment import Environment as Environment
     from bayestl.data.measurement import Measurement as Measurement
     from bayestl.data.measurement import Metric as Metric
@@ -23,28 +34,67 @@ if TYPE_CHECKING:
     from bayestl.data.options import Integer as Integer
     from bayestl.data.options import Ordinal as Ordinal
     from bayestl.data.options import Real as Real
+    from bayestl.data.readers import read_table as read_table
+    from bayestl.data.readers import write_table as write_table
+    from bayestl.data.sampling import candidates as candidates
+    from bayestl.data.sampling import enumerate_space as enumerate_space
+    from bayestl.data.sampling import sample as sample
     from bayestl.data.space import ConfigSpace as ConfigSpace
+    from bayestl.data.specification import read_specification as read_specification
     from bayestl.data.table import MeasurementTable as MeasurementTable
+    from bayestl.measure.replay import ReplayRunner as ReplayRunner
+    from bayestl.measure.runner import LocalRunner as LocalRunner
+    from bayestl.models.gp import LMCGP as LMCGP
+    from bayestl.models.gp import MultiTaskGP as MultiTaskGP
+    from bayestl.models.gp import TargetOnlyGP as TargetOnlyGP
+    from bayestl.models.transfer_gp import TransferGP as TransferGP
+    from bayestl.study.comparison import compare as compare
+    from bayestl.study.effects import option_effects as option_effects
 
 _HOMES = {
     "Boolean": "data.options",
+    "BoostedTrees": "baselines.trees",
+    "Budget": "campaign.budget",
+    "Campaign": "campaign.campaign",
     "Categorical": "data.options",
     "ConfigSpace": "data.space",
     "Environment": "data.environment",
     "ExpectedImprovement": "acquisition.improvement",
     "Integer": "data.options",
     "IntegratedVariance": "acquisition.variance",
+    "LMCGP": "models.gp",
+    "LocalRunner": "measure.runner",
     "Measurement": "data.measurement",
     "MeasurementTable": "data.table",
     "Metric": "data.measurement",
+    "MultiTaskGP": "models.gp",
     "Ordinal": "data.options",
+    "PooledBoostedTrees": "baselines.trees",
     "PosteriorVariance": "acquisition.variance",
+    "RandomForest": "baselines.trees",
+    "RandomSampling": "acquisition.uninformed",
     "Real": "data.options",
+    "ReplayRunner": "measure.replay",
+    "RidgeInteractions": "baselines.ridge",
+    "SQLiteStore": "campaign.store",
     "Status": "data.measurement",
+    "Survey": "campaign.survey",
+    "TargetOnlyGP": "models.gp",
+    "TransferGP": "models.transfer_gp",
+    "candidates": "data.sampling",
+    "compare": "study.comparison",
+    "enumerate_space": "data.sampling",
+    "option_effects": "study.effects",
+    "read_specification": "data.specification",
+    "read_table": "data.readers",
+    "resume": "campaign.loop",
+    "run": "campaign.loop",
+    "sample": "data.sampling",
+    "write_table": "data.readers",
 }
 
 __version__ = version("bayestl")
-__all__ = ["__version__", "datasets", *_HOMES]  # noqa: PLE0604
+__all__ = ["__version__", "datasets", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

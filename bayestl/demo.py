@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +32,21 @@ from bayestl.campaign.plan import Plan
 from bayestl.campaign.store import SQLiteStore
 from bayestl.campaign.survey import Survey
 from bayestl.data.environment import Environment
-from bayestl.data.measurement import Metric
 from bayestl.data.sampling import sample
-from bayestl.data.space import Configuration, ConfigSpace
+from bayestl.data.space import ConfigSpace, Configuration
 from bayestl.data.table import MeasurementTable
-from bayestl.errors import EngineError
 from bayestl.measure.replay import ReplayRunner
 from bayestl.measure.runner import LocalRunner, Runner
 from bayestl.models.gp import MultiTaskGP, TargetOnlyGP
-from bayestl.models.model import Fitted, HasPosterior, Model
+from bayestl.models.model import Fitted, Model
 from bayestl.models.transfer_gp import TransferGP
+from bayestl.report.campaign import campaign_report
+from bayestl.report.content import Improvement
+from bayestl.report.page import write
 from bayestl.study.comparison import Comparison, compare
 
 METRIC = "latency"
+STORE = "demo.db"
 NETWORK = "squeezenet"
 N_SOURCE, N_TEST, BUDGET = 50, 31, 25
 LEARNING = (5, 10, 15, 20, 25)
@@ -143,47 +146,59 @@ def recorded(table: MeasurementTable, seed: int = 0) -> Bench:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the demo found; see `summary` for it as plain values.
+    """What the demo found; `summary` has it as plain values.
 
     Parameters
     ----------
-    bench : what it worked on
+    bench, seed : what it worked on, and the seed of every choice
     campaign, result : the campaign and how it ended
-    source, target : the campaign's table by environment; `test` what was set aside
+    test : the measurements that no method was given
     comparison : every method on the test
-    best, default_ms, best_ms : the best configuration found, and both latencies as
-        verified: medians of the repeated measurements
+    improvement : the best configuration found beside the default, each value the median
+        of its repeated measurements
     seconds : wall clock of the whole demo
     """
 
     bench: Bench
     campaign: Campaign
     result: Result
-    table: MeasurementTable
     test: MeasurementTable
     comparison: Comparison
-    best: Configuration
-    default_ms: float
-    best_ms: float
+    improvement: Improvement
     seconds: float
 
     def summary(self) -> dict[str, Any]:
         """The outcome as plain JSON values."""
         final = self.comparison.final.set_index("method")
+        table = self.campaign.table(self.result.state)
+        source, target = self.bench.source.name, self.bench.target.name
         return {
-            "source": self.bench.source.name,
-            "target": self.bench.target.name,
-            "n_source": len(self.table.of(self.bench.source.name)),
-            "n_target": len(self.table.of(self.bench.target.name)),
+            "source": source,
+            "target": target,
+            "n_source": len(table.of(source)),
+            "n_target": len(table.of(target)),
             "n_test": len(self.test),
             "mape": final["mape"].to_dict(),
             "spearman": final["spearman"].to_dict(),
             "coverage90": final["coverage90"].to_dict(),
-            "default_ms": self.default_ms,
-            "best_ms": self.best_ms,
-            "best": dict(self.best),
+            "default_ms": self.improvement.default_value,
+            "best_ms": self.improvement.best_value,
+            "best": dict(self.improvement.best),
             "seconds": self.seconds,
         }
+
+    def write_report(self, folder: Path) -> Path:
+        """The path of the page that tells it."""
+        content = campaign_report(
+            self.campaign,
+            self.result.state,
+            self.comparison.fitted["TransferGP"],
+            title=f"From {self.bench.source.name} to {self.bench.target.name}",
+            comparison=self.comparison,
+            improvement=self.improvement,
+            provenance={"bayestl": version("bayestl"), "test": f"{len(self.test)} measurements"},
+        )
+        return write(content, folder)
 
 
 class Interrupted(Exception):
@@ -191,30 +206,17 @@ class Interrupted(Exception):
 
 
 def run_demo(bench: Bench, folder: Path, observer: Observer, seed: int = 0) -> Outcome:
-    """Every step, its measurements stored in `folder`/demo.db."""
+    """Every step, with its measurements in a store in `folder`.
+
+    Raises
+    ------
+    Interrupted
+        By Ctrl-C; the same call goes on.
+    """
     started = time.perf_counter()
-    store = SQLiteStore(folder / "demo.db")
-
-    def pursue(title: str, plan: Plan, name: str) -> Result:
-        observer(Began(title))
-        result = run(plan, bench.runner, store, name=name, observer=observer)
-        if result.reason is Stop.INTERRUPTED:
-            raise Interrupted
-        return result
-
-    def survey(title: str, name: str, environment: Environment, space: ConfigSpace,
-               configurations: Sequence[Configuration]) -> MeasurementTable:  # fmt: skip
-        plan = Survey(space, environment, bench.runner.metrics, configurations)
-        return plan.table(pursue(title, plan, name).state)
-
-    source = survey(
-        f"Source {bench.source.name}", "source", bench.source, bench.source_space,
-        bench.source_configurations,
-    )  # fmt: skip
-    test = survey(
-        f"Test on {bench.target.name}", "test", bench.target, bench.target_space,
-        bench.test_configurations,
-    )  # fmt: skip
+    steps = _Steps(bench, SQLiteStore(folder / STORE), observer)
+    source = steps.survey(f"measure {bench.source.name}", "source", bench.source_configurations)
+    test = steps.survey("set a test aside", "test", bench.test_configurations)
     campaign = Campaign(
         space=bench.target_space,
         target=bench.target,
@@ -225,38 +227,58 @@ def run_demo(bench: Bench, folder: Path, observer: Observer, seed: int = 0) -> O
         candidates=bench.candidates,
         seed=seed,
     )
-    result = pursue(f"Campaign on {bench.target.name}", campaign, "campaign")
-    table = campaign.table(result.state)
-    observer(Began("Compare the methods"))
-    available = len(table.of(bench.target.name).usable(METRIC))
-    budgets = [n for n in LEARNING if n < available] + [available]
-    comparison = compare(
-        METHODS, table, test, metric=METRIC, target=bench.target.name, budgets=budgets, seed=seed
-    )
-    best = _best(comparison.fitted["TransferGP"], bench)
-    again = survey(
-        "Verify the best", "verification", bench.target, bench.target_space,
-        [bench.target_space.default, best] * VERIFICATIONS,
-    )  # fmt: skip
-    default_ms, best_ms = _verified(again, bench.target_space, best)
-    return Outcome(
-        bench, campaign, result, table, test, comparison, best, default_ms, best_ms,
-        time.perf_counter() - started,
-    )  # fmt: skip
+    result = steps.pursue(f"learn {bench.target.name}", campaign, "campaign")
+    observer(Began("compare the methods"))
+    comparison = _compare(campaign.table(result.state), test, bench.target.name, seed)
+    best = _best(comparison.fitted["TransferGP"], bench.candidates)
+    again = [bench.target_space.default, best] * VERIFICATIONS
+    verified = steps.survey("verify the best", "verification", again)
+    improvement = _improvement(verified, bench.target_space, best)
+    seconds = time.perf_counter() - started
+    return Outcome(bench, campaign, result, test, comparison, improvement, seconds)
 
 
-def _best(fitted: Fitted, bench: Bench) -> Configuration:
-    """The candidate that the model expects to be best; a lucky measurement does not win."""
-    predicted = fitted.predict(bench.candidates)["q50"].to_numpy()
-    return dict(bench.candidates[int(np.argmin(predicted))])
+@dataclass(frozen=True)
+class _Steps:
+    """The steps that measure; each is a log of its own in the store."""
+
+    bench: Bench
+    store: SQLiteStore
+    observer: Observer
+
+    def pursue(self, title: str, plan: Plan, name: str) -> Result:
+        self.observer(Began(title))
+        result = run(plan, self.bench.runner, self.store, name=name, observer=self.observer)
+        if result.reason is Stop.INTERRUPTED:
+            raise Interrupted
+        return result
+
+    def survey(
+        self, title: str, name: str, configurations: Sequence[Configuration]
+    ) -> MeasurementTable:
+        """The measurements of `configurations`: in the source by that name, else in the target."""
+        bench = self.bench
+        of_source = name == "source"
+        environment = bench.source if of_source else bench.target
+        space = bench.source_space if of_source else bench.target_space
+        plan = Survey(space, environment, bench.runner.metrics, configurations)
+        return plan.table(self.pursue(title, plan, name).state)
 
 
-def _verified(
-    table: MeasurementTable, space: ConfigSpace, best: Configuration
-) -> tuple[float, float]:
-    """Median latency of the default and of the best configuration, measured in turn."""
+def _compare(table: MeasurementTable, test: MeasurementTable, target: str, seed: int) -> Comparison:
+    available = len(table.of(target).usable(METRIC))
+    budgets = [*(n for n in LEARNING if n < available), available]
+    return compare(METHODS, table, test, metric=METRIC, target=target, budgets=budgets, seed=seed)
+
+
+def _best(fitted: Fitted, candidates: Sequence[Configuration]) -> Configuration:
+    """The candidate that the model expects to be fastest; a lucky measurement does not win."""
+    return dict(candidates[int(np.argmin(fitted.predict(candidates)["q50"].to_numpy()))])
+
+
+def _improvement(table: MeasurementTable, space: ConfigSpace, best: Configuration) -> Improvement:
     usable = table.usable(METRIC)
-    keys = pd.Series(map(space.key, space.records(usable.frame)))
+    keys = pd.Series([space.key(c) for c in space.records(usable.configurations())])
     values = usable.frame[METRIC]
-    medians = [float(values[keys == space.key(c)].median()) for c in (space.default, best)]
-    return medians[0], medians[1]
+    default, found = (float(values[keys == space.key(c)].median()) for c in (space.default, best))
+    return Improvement(space.default, best, default, found)

@@ -42,6 +42,10 @@ class AcquisitionError(BayestlError, ValueError):
     """No configuration can be proposed."""
 
 
+class NoCandidateLeft(AcquisitionError):
+    """Every candidate is measured, pending or known to fail."""
+
+
 class EngineError(BayestlError, RuntimeError):
     """An engine or a meter refuses what it is asked for."""
 

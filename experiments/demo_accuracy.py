@@ -22,7 +22,7 @@ from bayestl.demo import live, recorded, run_demo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="How accurate each method is in the demo")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0, help="of the first run")
     parser.add_argument("--replay", action="store_true", help="on the recorded table")

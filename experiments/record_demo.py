@@ -29,7 +29,7 @@ REPEATS_OF_DEFAULT = 6
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="Record the table of bayestl demo --replay")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--store", type=Path, default=Path("demo-recording.db"))
     parser.add_argument("--source", type=int, default=80, help="configurations of the source")
@@ -38,20 +38,20 @@ def main() -> None:
     arguments = parser.parse_args()
     bench, rng = live(arguments.seed), np.random.default_rng(arguments.seed)
     store, tables = SQLiteStore(arguments.store), []
-    environments = (
+    blocks = []
+    for environment, space, size in (
         (bench.source, bench.source_space, arguments.source),
         (bench.target, bench.target_space, arguments.target),
-    )
-    orders = []
-    for environment, space, count in environments:
-        drawn = space.records(sample(space, count, method="uniform", seed=arguments.seed))
-        order = [*drawn, *[space.default] * REPEATS_OF_DEFAULT]
-        orders.append(np.array_split(np.array(order, dtype=object)[rng.permutation(len(order))], BLOCKS))
-    for block in range(BLOCKS):
-        for (environment, space, _), order in zip(environments, orders, strict=True):
-            plan = Survey(space, environment, bench.runner.metrics, list(order[block]))
-            name = f"{environment.name} {block}"
-            tables.append(plan.table(run(plan, bench.runner, store, name=name, observer=show).state))
+    ):
+        drawn = space.records(sample(space, size, method="uniform", seed=arguments.seed))
+        order = rng.permutation(np.array([*drawn, *[space.default] * REPEATS_OF_DEFAULT]))
+        blocks.append([(environment, space, list(b)) for b in np.array_split(order, BLOCKS)])
+    for number, block in enumerate(zip(*blocks, strict=True)):
+        for environment, space, configurations in block:
+            plan = Survey(space, environment, bench.runner.metrics, configurations)
+            name = f"{environment.name} {number}"
+            result = run(plan, bench.runner, store, name=name, observer=show)
+            tables.append(plan.table(result.state))
     table = MeasurementTable.concat(tables)
     write_table(table, arguments.output)
     print(table.frame.groupby(["environment", "status"])["latency"].describe().to_string())

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bayestl.data.space import Configuration, Key
-from bayestl.errors import AcquisitionError
+from bayestl.errors import AcquisitionError, NoCandidateLeft
 
 MAX_POOL = 1_000
 """More candidates than this are thinned to a seeded random subset."""
@@ -47,13 +47,13 @@ class Pool:
 
         Raises
         ------
-        AcquisitionError
+        NoCandidateLeft
             If every candidate is taken, or there is not one weight a candidate.
         """
         rows: Any = candidates.astype(object).to_dict("records")
         points = distinct(rows, list(candidates.columns))
         if not len(points.keys() - taken):
-            raise AcquisitionError(
+            raise NoCandidateLeft(
                 f"no candidate is left: each of the {len(points)} was measured, is pending or "
                 "failed; widen the options, or allow replicates"
             )

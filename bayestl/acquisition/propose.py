@@ -67,8 +67,10 @@ def propose(
 
     Raises
     ------
+    NoCandidateLeft
+        If every candidate was measured, is pending or is known to fail.
     AcquisitionError
-        If no candidate is left, or the acquisition needs a posterior that is not there.
+        If the acquisition needs a posterior that is not there, or it is not finite.
     """
     if n < 1:
         raise AcquisitionError(f"expected n of at least 1, got {n}")

@@ -32,7 +32,7 @@ from bayestl.data.measurement import Measurement, Metric
 from bayestl.data.sampling import candidates, sample
 from bayestl.data.space import ConfigSpace, Configuration
 from bayestl.data.table import MeasurementTable
-from bayestl.errors import AcquisitionError, CampaignError, FitError
+from bayestl.errors import CampaignError, FitError, NoCandidateLeft
 from bayestl.models.model import Fitted, Model
 
 
@@ -307,7 +307,7 @@ class Campaign:
                 feasibility=Feasibility.of(self.table(state), self.target.name),
                 seed=self.seed + len(state.trials),
             )
-        except AcquisitionError:
+        except NoCandidateLeft:
             return []
 
     def _measured(self, state: State) -> list[Configuration]:

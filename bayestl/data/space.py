@@ -19,6 +19,7 @@ import pandas as pd
 
 from bayestl.data.expression import Expression
 from bayestl.data.options import (
+    Boolean,
     Categorical,
     Integer,
     Option,
@@ -439,6 +440,9 @@ def _merged(name: str, options: Sequence[Option]) -> Option:
     first = options[0]
     if all(option == first for option in options):
         return first
+    booleans = [option for option in options if isinstance(option, Boolean)]
+    if booleans and all(type(v) is bool for option in options for v in option.levels or (0,)):
+        return booleans[0]  # the others are what `subspace` makes of a fixed one
     if any(type(option) is not type(first) or option.unit != first.unit for option in options):
         kinds = ", ".join(dict.fromkeys(f"{o.kind} [{o.unit}]" for o in options))
         raise SpaceError(f"option {name!r}: expected one kind and unit in every space, got {kinds}")

@@ -14,7 +14,7 @@ from bayestl.acquisition.propose import propose
 from bayestl.acquisition.uninformed import RandomSampling
 from bayestl.acquisition.variance import IntegratedVariance, PosteriorVariance
 from bayestl.data.table import MeasurementTable
-from bayestl.errors import AcquisitionError
+from bayestl.errors import AcquisitionError, NoCandidateLeft
 
 ACQUISITIONS = [
     IntegratedVariance(),
@@ -119,7 +119,7 @@ def test_replicates_may_repeat(space, grid_gp, candidates):
 
 
 def test_nothing_left_is_an_error_that_says_so(space, grid_gp, candidates):
-    with pytest.raises(AcquisitionError, match=r"no candidate is left.*11.*allow replicates"):
+    with pytest.raises(NoCandidateLeft, match=r"no candidate is left.*11.*allow replicates"):
         propose(RandomSampling(), grid_gp(), candidates, measured=space.records(candidates))
 
 

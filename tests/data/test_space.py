@@ -240,3 +240,8 @@ def test_cardinality():
         list(itertools.product(range(10), range(2), range(8), range(3)))
     )
     assert ConfigSpace({"x": Real(0, 1)}).cardinality == float("inf")
+
+
+def test_union_of_a_fixed_boolean_with_the_whole_one() -> None:
+    whole = ConfigSpace({"arena": Boolean(True), "threads": Integer(1, 4)})
+    assert ConfigSpace.union([whole.subspace(arena=False), whole]).options == whole.options
