@@ -57,12 +57,17 @@ class TransferGP:
     ) -> list[MultiTaskGP | LMCGP | TargetOnlyGP]:
         """In the order of preference: those that have something to learn from."""
         table.environment(target)
-        measured = set(table.usable(metric).frame[ENVIRONMENT])
-        transfer = [MultiTaskGP(self.transform), LMCGP(transform=self.transform)]
-        alone = [TargetOnlyGP(self.transform)]
+        rows = table.usable(metric).frame
+        measured = set(rows[ENVIRONMENT])
         if measured == {target}:
-            return [*alone]
-        return [*transfer, *alone] if target in measured else [*transfer[:1]]
+            return [TargetOnlyGP(self.transform)]
+        shared = MultiTaskGP(self.transform)
+        if target not in measured:
+            return [shared]
+        # scores compare only on one scale: a value of a source may have ruled out the log
+        linear = self.transform == "auto" and bool((rows[metric] <= 0).any())
+        alone = TargetOnlyGP("identity" if linear else self.transform)
+        return [shared, LMCGP(transform=self.transform), alone]
 
 
 @dataclass(frozen=True)

@@ -70,3 +70,12 @@ def test_a_fit_depends_on_nothing_but_its_arguments(make_table, make_test):
         for _ in range(2)
     )
     assert first.equals(second)
+
+
+def test_members_are_compared_on_one_scale(make_table):
+    table = make_table({"source": (20, 1.0, 0.0), "target": (8, 1.0, 0.5)})
+    frame = table.frame.copy()
+    frame.loc[0, "latency"] = 0.0
+    zero = type(table)(frame, table.space, table.environments, table.metrics)
+    fitted = TransferGP().fit(zero, metric="latency", target="target")
+    assert {member.scaling.log for member in fitted.members.values()} == {False}
