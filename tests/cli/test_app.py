@@ -23,6 +23,7 @@ def command(*arguments: str, **settings) -> subprocess.CompletedProcess:
         stderr=subprocess.PIPE,
         text=True,
         check=False,
+        env={key: v for key, v in os.environ.items() if key != "PYTHONUNBUFFERED"},
         **settings,
     )
 

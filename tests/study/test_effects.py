@@ -83,12 +83,22 @@ def test_values_that_are_not_positive_are_taken_as_they_are():
     assert effects["ratio"].isna().all()
 
 
-def test_real_options_are_cut_into_ranges_and_chance_is_subtracted():
+def test_real_options_are_cut_into_ranges():
     space = ConfigSpace({"x": Real(0, 1), "idle": Real(0, 1)})
     effects = option_effects(Known(space, lambda c: float(np.exp(c["x"])))).set_index("option")
     assert effects.loc["x", "effect"] > 0.97
     assert effects.loc["idle", "effect"] < 0.02
     assert "–" in effects.loc["x", "best"]
+
+
+def test_what_groups_of_a_sample_differ_by_chance_is_subtracted():
+    space = ConfigSpace({f"x{i}": Real(0, 1) for i in range(12)})
+
+    def noise(c) -> float:
+        return float(np.exp(np.sin(1e6 * sum(c.values()))))
+
+    effects = option_effects(Known(space, noise))["effect"]
+    assert effects.mean() < 0.5 * (8 - 1) / (512 - 1)  # the mean of an uncorrected share is twice
 
 
 def test_an_option_that_is_not_active_is_a_level_of_its_own():
