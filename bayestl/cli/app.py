@@ -8,6 +8,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Annotated
 
@@ -71,20 +72,29 @@ def options(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code. Whatever goes wrong is one message on standard error."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    code = _run(given)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # The buffer keeps what could not be written; it must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough
+            return FAILED
+        return code or _failed(error, given, FAILED, f"cannot write the result: {error.strerror}")
+    return code
+
+
+def _run(given: Sequence[str]) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: warn([str(message)])
         try:
-            code = app(args=given, prog_name="bayestl", standalone_mode=False)
-            sys.stdout.flush()  # a full disk shows itself here
+            code = app(args=list(given), prog_name="bayestl", standalone_mode=False)
         except UsageError as error:
             return _failed(error, given, USAGE, f"{error.format_message()} (see bayestl --help)")
         except Interrupted as error:
             return _failed(error, given, INTERRUPTED, str(error))
         except (KeyboardInterrupt, typer.Abort):
             code = INTERRUPTED  # what typer makes of Ctrl-C differs by version
-        except BrokenPipeError:  # the reader of a pipe has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return FAILED
         except (BayestlError, OSError, MemoryError) as error:
             return _failed(error, given, FAILED, str(error) or type(error).__name__)
         except Exception as error:
@@ -102,5 +112,6 @@ def _failed(error: BaseException, given: Sequence[str], code: int, message: str)
     errors.print(Text.assemble(("error: ", "red"), message))
     if "--json" in given:
         kind = type(error).__name__
-        print(json.dumps({"error": {"kind": kind, "message": message, "exit_code": code}}))
+        with suppress(OSError):  # a full disk, which was told already
+            print(json.dumps({"error": {"kind": kind, "message": message, "exit_code": code}}))
     return code

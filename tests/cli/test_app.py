@@ -23,7 +23,6 @@ def command(*arguments: str, **settings) -> subprocess.CompletedProcess:
         stderr=subprocess.PIPE,
         text=True,
         check=False,
-        env={key: v for key, v in os.environ.items() if key != "PYTHONUNBUFFERED"},
         **settings,
     )
 
@@ -104,12 +103,14 @@ def test_warnings_are_lines_and_not_tracebacks(bayestl, monkeypatch, recwarn):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/dev/full is Linux's")
-def test_output_on_a_full_disk():
+@pytest.mark.parametrize("arguments", [["--version"], ["doctor", "--json"], ["no", "--json"]])
+@pytest.mark.parametrize("buffering", ["", "1"])
+def test_output_on_a_full_disk(arguments, buffering):
     with open("/dev/full", "w") as full:
-        done = command("--version", stdout=full)
-        assert done.returncode == 1
+        done = command(*arguments, stdout=full, env=os.environ | {"PYTHONUNBUFFERED": buffering})
+        assert done.returncode == (2 if "no" in arguments else 1)
         assert done.stderr.count("error: ") == 1
-        assert "No space left" in done.stderr
+        assert "No space left" in done.stderr or "no" in arguments
         assert "Traceback" not in done.stderr
 
 
