@@ -103,6 +103,8 @@ def found_improvement(
         default_value=float(np.median(values[default])),
         best_value=float(np.median(values[space.key(best)])),
         interval=_gain_interval(fitted, space.default, best),
+        note=f"Measured {_times(len(values[default]))} and {_times(len(values[space.key(best)]))} "
+        "in the campaign. Measure both again, in turn, to verify.",
     )
 
 
@@ -117,6 +119,10 @@ def _predictions(campaign: Campaign, table: MeasurementTable) -> pd.DataFrame | 
         target=campaign.target.name,
         seed=campaign.seed,
     )
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _gain_interval(

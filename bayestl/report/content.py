@@ -21,6 +21,7 @@ class Improvement:
     default, best : the two configurations
     default_value, best_value : the metric at each, in its unit
     interval : 90 % interval of the gain, if it is known
+    note : how far the two values can be trusted, in a sentence
     """
 
     default: Configuration
@@ -28,6 +29,7 @@ class Improvement:
     default_value: float
     best_value: float
     interval: tuple[float, float] | None = None
+    note: str = ""
 
     @property
     def changed(self) -> tuple[str, ...]:
