@@ -219,7 +219,7 @@ class CoregionalizedKernel(Kernel):
         return value(self, "amplitude") ** 2 * total + SHARED_OFFSET + OWN_OFFSET * same
 
 
-class StudentTPrior(Prior, torch.distributions.StudentT):
+class StudentTPrior(Prior, torch.distributions.StudentT):  # type: ignore[misc]  # x or value
     """A prior with a sharp peak and heavy tails: alike, unless the data say otherwise."""
 
     _transform = None
