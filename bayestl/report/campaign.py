@@ -103,8 +103,8 @@ def found_improvement(
         default_value=float(np.median(values[default])),
         best_value=float(np.median(values[space.key(best)])),
         interval=_gain_interval(fitted, space.default, best),
-        note=f"Measured {_times(len(values[default]))} and {_times(len(values[space.key(best)]))} "
-        "in the campaign. Measure both again, in turn, to verify.",
+        note=f"In the campaign the default was measured {_times(len(values[default]))}, the best "
+        f"{_times(len(values[space.key(best)]))}: measure both again, in turn, to verify.",
     )
 
 
