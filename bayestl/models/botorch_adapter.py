@@ -68,9 +68,9 @@ class EnvironmentModel(Model):
         """The joint Gaussian at (batch x q x d) features, differentiable in them."""
         where = torch.full((*X.shape[:-1], 1), float(self.position), dtype=X.dtype)
         x = torch.cat([X, where], dim=-1)
-        mean, covariance = self.fitted.belief.joint(x)
+        mean, covariance = self.fitted.mixture.joint(x)
         if observation_noise is not False:
-            covariance = covariance + torch.diag_embed(self.fitted.belief.noise(x))
+            covariance = covariance + torch.diag_embed(self.fitted.mixture.noise(x))
         scaling = self.fitted.scaling
         normal = MultivariateNormal(
             scaling.centre + scaling.spread * mean, scaling.spread**2 * covariance

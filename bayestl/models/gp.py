@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from bayestl.errors import FitError, UnknownEnvironment
 from bayestl.models.conditioning import Conditioned
 from bayestl.models.encoding import Encoding
 from bayestl.models.fitting import Fit, Hyperparameters, one_thread
+from bayestl.models.integration import Mixture, integrate
 from bayestl.models.kernels import CoregionalizedKernel, EnvironmentNoise, value
 from bayestl.models.model import QUANTILES, Configs, Diagnostics
 from bayestl.models.observations import CONDITIONED_ROWS, FITTED_ROWS, Observations
@@ -46,6 +47,12 @@ class MultiTaskGP:
 
     def fit(self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0) -> FittedGP:
         """The process fitted to every usable row; see `Model.fit`."""
+        return self.at_mode(table, metric=metric, target=target, seed=seed).integrated(seed)
+
+    def at_mode(
+        self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
+    ) -> FittedGP:
+        """The process with the best hyperparameters alone, sure of them and so cheaper."""
         return _fit(self, table, metric, target, seed, latents=1, stretch=False)
 
 
@@ -75,6 +82,12 @@ class LMCGP:
 
     def fit(self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0) -> FittedGP:
         """The process fitted to every usable row; see `Model.fit`."""
+        return self.at_mode(table, metric=metric, target=target, seed=seed).integrated(seed)
+
+    def at_mode(
+        self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
+    ) -> FittedGP:
+        """The process with the best hyperparameters alone, sure of them and so cheaper."""
         return _fit(self, table, metric, target, seed, latents=self.latents, stretch=True)
 
 
@@ -91,6 +104,12 @@ class TargetOnlyGP:
 
     def fit(self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0) -> FittedGP:
         """The process fitted to the target's usable rows; see `Model.fit`."""
+        return self.at_mode(table, metric=metric, target=target, seed=seed).integrated(seed)
+
+    def at_mode(
+        self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
+    ) -> FittedGP:
+        """The process with the best hyperparameters alone, sure of them and so cheaper."""
         return _fit(self, table.of(target), metric, target, seed, latents=1, stretch=False)
 
 
@@ -104,7 +123,8 @@ class FittedGP:
     encoding, scaling : the doors to the standardised world in which `belief` lives
     environments : the names behind the environments' positions, the target first
     table_order : the same names in the order of the table
-    belief : the conditioned process
+    belief : the process with the best hyperparameters
+    mixture : what answers: that process alone, or with its doubt about hyperparameters
     """
 
     metric: Metric
@@ -115,6 +135,7 @@ class FittedGP:
     environments: tuple[str, ...]
     table_order: tuple[str, ...]
     belief: Conditioned
+    mixture: Mixture
 
     @property
     def space(self) -> ConfigSpace:
@@ -137,20 +158,28 @@ class FittedGP:
             For an environment that the fit did not see.
         """
         x, index = self.inputs(configs, environment)
-        mean, variance = self.belief.marginals(x)
-        variance = variance + self.belief.noise(x)
+        mean, variance = self.mixture.marginals(x)
+        variance = variance + self.mixture.noise(x)
         return self.scaling.summary(mean.numpy(), variance.numpy(), quantiles, index)
 
     def posterior(self, configs: Configs, environment: str | None = None) -> Posterior:
         """The joint posterior of the noise-free metric on its transformed scale."""
         x, _ = self.inputs(configs, environment)
         with torch.no_grad():
-            mean, covariance = self.belief.joint(x)
+            mean, covariance = self.mixture.joint(x)
         spread = self.scaling.spread
         return Posterior(
             self.scaling.centre + spread * mean.numpy(),
             spread**2 * covariance.numpy(),
-            spread**2 * self.belief.noise(x).numpy(),
+            spread**2 * self.mixture.noise(x).numpy(),
+        )
+
+    def integrated(self, seed: int = 0) -> FittedGP:
+        """The same process with its doubt about the hyperparameters; see `integration`."""
+        mixture = integrate(self.belief, seed)
+        details = {**self.diagnostics.details, "mixed": len(mixture.parts)}
+        return replace(
+            self, mixture=mixture, diagnostics=replace(self.diagnostics, details=details)
         )
 
     def environment_correlation(self) -> pd.DataFrame:
@@ -236,6 +265,7 @@ def _fit(
         environments=seen.environments,
         table_order=table.environment_names,
         belief=belief,
+        mixture=Mixture((belief,)),
     )
 
 

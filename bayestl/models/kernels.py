@@ -250,7 +250,7 @@ class EnvironmentNoise(Module):
 
     def __init__(self, environments: int) -> None:
         super().__init__()
-        positive(self, "level", (), mode=0.005, spread=1.0)
+        positive(self, "level", (), mode=0.02, spread=1.0)
         positive(self, "ratio", (environments,), mode=1.0, spread=0.5)
 
     @property

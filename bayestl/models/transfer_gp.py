@@ -47,10 +47,12 @@ class TransferGP:
         """The chosen process fitted to every usable row; see `Model.fit`."""
         members = self._members(table, metric, target)
         fitted = {
-            type(member).__name__: member.fit(table, metric=metric, target=target, seed=seed)
+            type(member).__name__: member.at_mode(table, metric=metric, target=target, seed=seed)
             for member in members
         }
-        return FittedTransferGP(fitted, _choose(fitted), repr(self))
+        choice = _choose(fitted)
+        fitted[choice.name] = fitted[choice.name].integrated(seed)
+        return FittedTransferGP(fitted, choice, repr(self))
 
     def _members(
         self, table: MeasurementTable, metric: str, target: str

@@ -1,0 +1,122 @@
+"""Doubt about the hyperparameters: a mixture of processes instead of the best one alone.
+
+With few measurements many lengthscales and loadings explain them nearly as well as the
+best do, and a process that knows only the best is too sure. The log posterior of the
+hyperparameters is taken as quadratic around its maximum (Laplace's method; MacKay, 1992,
+"A practical Bayesian framework for backpropagation networks"), some are drawn from that
+Gaussian in antithetic pairs, and their predictions are mixed by their first two moments:
+
+    mean = E[m],  covariance = E[C] + Cov[m]
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from bayestl.errors import FitError
+from bayestl.models.conditioning import Conditioned
+from bayestl.models.evidence import log_evidence
+from bayestl.models.fitting import Hyperparameters, one_thread
+
+DRAWS = 8
+"""How many processes are mixed, two for each direction that is drawn."""
+
+CURVATURE_ROWS = 500
+"""The curvature is found from at most this many measurements, the target's first."""
+
+MAX_ELEMENTS = 4e7
+"""Matrix elements (320 MB) that all factors may take; past it the best process stands alone."""
+
+STEP = 1e-4
+LEAST_PRECISION = 1.0
+"""Where the quadratic has little curvature it says little: no further than a factor e (one sd)."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Equally likely processes; answers as one `Conditioned` does, by moment matching."""
+
+    parts: tuple[Conditioned, ...]
+
+    def marginals(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(m,) means and (m,) variances of the noise-free values at x."""
+        means, variances = map(torch.stack, zip(*(p.marginals(x) for p in self.parts), strict=True))
+        return means.mean(0), variances.mean(0) + means.var(0, correction=0)
+
+    def joint(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(..., m) means and (..., m, m) covariances at x, differentiable in x."""
+        means, covariances = map(torch.stack, zip(*(p.joint(x) for p in self.parts), strict=True))
+        mean = means.mean(0)
+        apart = means - mean
+        between = (apart.unsqueeze(-1) * apart.unsqueeze(-2)).mean(0)
+        return mean, covariances.mean(0) + between
+
+    def noise(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., m), the variance of one measurement at x."""
+        return torch.stack([part.noise(x) for part in self.parts]).mean(0)
+
+
+def integrate(best: Conditioned, seed: int) -> Mixture:
+    """The mixture around the best process, or that alone where a mixture costs too much."""
+    pairs = min(DRAWS, int(MAX_ELEMENTS // len(best.z) ** 2)) // 2
+    if not pairs:
+        return Mixture((best,))
+    with one_thread():
+        centre, root = _gaussian(best)
+        generator = torch.Generator().manual_seed(seed)
+        directions = torch.randn(pairs, len(centre), generator=generator, dtype=torch.float64)
+        parts = [
+            part
+            for direction in directions
+            for sign in (1.0, -1.0)
+            if (part := _conditioned(best, centre + sign * (root @ direction))) is not None
+        ]
+    return Mixture(tuple(parts) or (best,))
+
+
+def _gaussian(best: Conditioned) -> tuple[torch.Tensor, torch.Tensor]:
+    """The maximum, and a root of the inverse curvature there."""
+    hyperparameters = copy.deepcopy(best.hyperparameters)
+    parameters = list(hyperparameters.parameters())
+    centre = parameters_to_vector(parameters).detach().clone()
+    target, others = (torch.nonzero(flag).squeeze(-1) for flag in _split(best))
+    left = max(CURVATURE_ROWS - len(target), CURVATURE_ROWS // 4)
+    rows = torch.cat([_spaced(target, CURVATURE_ROWS * 3 // 4), _spaced(others, left)])
+    x, z, extra = best.x[rows], best.z[rows], best.extra[rows]
+
+    def gradient(at: torch.Tensor) -> torch.Tensor:
+        vector_to_parameters(at, parameters)
+        loss = -log_evidence(hyperparameters.covariance(x, extra), z) - hyperparameters.log_prior()
+        return torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, parameters)])
+
+    here = gradient(centre)
+    steps = STEP * torch.eye(len(centre), dtype=torch.float64)
+    curvature = torch.stack([(gradient(centre + step) - here) / STEP for step in steps])
+    precision, axes = torch.linalg.eigh((curvature + curvature.T) / 2.0)
+    return centre, axes / precision.clamp_min(LEAST_PRECISION).sqrt()
+
+
+def _split(best: Conditioned) -> tuple[torch.Tensor, torch.Tensor]:
+    is_target = best.x[:, -1] == 0
+    return is_target, ~is_target
+
+
+def _spaced(rows: torch.Tensor, most: int) -> torch.Tensor:
+    """At most so many of the rows, evenly spaced: they are sorted by environment and features."""
+    if len(rows) <= most:
+        return rows
+    return rows[torch.linspace(0, len(rows) - 1, most).round().long()]
+
+
+def _conditioned(best: Conditioned, at: torch.Tensor) -> Conditioned | None:
+    """The process with other hyperparameters; None where its covariance cannot be factorised."""
+    hyperparameters: Hyperparameters = copy.deepcopy(best.hyperparameters)
+    vector_to_parameters(at, list(hyperparameters.parameters()))
+    try:
+        return Conditioned.on(hyperparameters, best.x, best.z, best.extra)
+    except FitError:
+        return None

@@ -1,0 +1,71 @@
+"""The whole road on the recorded table, through the command, as a newcomer runs it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bayestl.campaign.history import fold
+from bayestl.campaign.store import SQLiteStore
+from bayestl.cli.app import main
+from bayestl.datasets.catalogue import load
+from bayestl.demo import BUDGET, METHODS, N_SOURCE, N_TEST, STORE, recorded
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture(scope="module")
+def summary(folder: Path) -> dict:
+    with pytest.MonkeyPatch.context() as patch:
+        lines: list[str] = []
+        patch.setattr("builtins.print", lambda *text, **_: lines.append(" ".join(map(str, text))))
+        assert main(["demo", "--replay", "--json", "--output", str(folder)]) == 0
+    return json.loads(lines[-1])
+
+
+def test_summary_has_what_programs_rely_on(summary: dict) -> None:
+    assert (summary["source"], summary["target"]) == ("one-core", "2-cores")
+    assert (summary["n_source"], summary["n_target"]) == (N_SOURCE, BUDGET)
+    assert summary["n_test"] == N_TEST
+    assert set(summary["mape"]) == set(summary["coverage90"]) == set(METHODS)
+    assert all(0 < error < 100 for error in summary["mape"].values())
+    assert 0 < summary["best_ms"] <= summary["default_ms"]
+    assert summary["seconds"] > 0
+
+
+def test_report_is_written_with_its_figures(summary: dict, folder: Path) -> None:
+    page = Path(summary["report"]).read_text()
+    assert all(method in page for method in METHODS)
+    assert len(list(folder.glob("*.png"))) >= 4
+
+
+def test_nothing_that_was_set_aside_is_learnt_from(summary: dict, folder: Path) -> None:
+    store = SQLiteStore(folder / STORE)
+
+    def configurations(name: str) -> set:
+        trials = fold(store.load(name)).state.trials
+        return {tuple(t.configuration.items()) for t in trials if t.environment == "2-cores"}
+
+    assert len(configurations("campaign")) == BUDGET
+    assert len(configurations("test")) == N_TEST
+    assert not configurations("campaign") & configurations("test")
+
+
+def test_bench_of_the_recorded_table_is_disjoint_and_seeded() -> None:
+    table = load("demo")
+    first, again, other = recorded(table, 0), recorded(table, 0), recorded(table, 1)
+    assert first.test_configurations == again.test_configurations
+    assert first.test_configurations != other.test_configurations
+    assert not [c for c in first.candidates if c in first.test_configurations]
+    assert first.test_configurations[0] == table.space.default
+
+
+def test_recorded_table_was_measured_on_two_environments() -> None:
+    table = load("demo")
+    assert len(table.environments) == 2
+    assert all(environment.engine.startswith("onnxruntime") for environment in table.environments)
+    assert np.isfinite(table.usable("latency").frame["latency"]).all()
