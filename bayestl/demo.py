@@ -2,9 +2,9 @@
 
     source      50 configurations measured on one core
     test        the default and 30 random configurations of the target, set aside
-    campaign    25 measurements of the target, chosen one by one as the model learns
+    campaign    25 measurements of the target, chosen in pairs as the model learns
     compare     every method, given the same measurements, judged on the test
-    verify      the best configuration found, measured again in turn with the default
+    verify      the best configurations found, measured again in turn with the default
 
 The target is all cores of this machine, or a larger batch where there is only one core.
 With a recorded table the same steps replay it.
@@ -48,7 +48,7 @@ METRIC = "latency"
 STORE = "demo.db"
 NETWORK = "squeezenet"
 N_SOURCE, N_TEST, BUDGET, N_CANDIDATES = 50, 31, 25, 500
-LEARNING = (5, 10, 15, 20, 25)
+LEARNING = (5, 10, 15, 25)
 FINALISTS, VERIFICATIONS = 2, 3
 """How many of the best configurations are measured again, in turn with the default; how often."""
 
@@ -223,6 +223,7 @@ def run_demo(bench: Bench, folder: Path, observer: Observer, seed: int = 0) -> O
         metrics=bench.runner.metrics,
         source=source,
         budget=Budget(measurements=BUDGET),
+        batch=2,
         candidates=bench.candidates,
         seed=seed,
     )
