@@ -37,7 +37,8 @@ docs: install  ## build the documentation into docs/_build
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
 
 bench: install  ## rerun the measured claims, each in one process beside its rivals
-	$(BIN)/python -m experiments.first_road
+	$(BIN)/python -m experiments.demo_accuracy --replay
+	$(BIN)/python -m experiments.interval_coverage
 
 clean:  ## remove what the other commands made
 	rm -rf $(VENV) docs/_build build dist

@@ -36,6 +36,7 @@ from bayestl.data.space import ConfigSpace, Configuration, Key
 from bayestl.data.table import MeasurementTable
 from bayestl.measure.replay import ReplayRunner
 from bayestl.measure.runner import LocalRunner, Runner
+from bayestl.measure.sampling import Sampling
 from bayestl.models.gp import MultiTaskGP, TargetOnlyGP
 from bayestl.models.model import Fitted, Model
 from bayestl.models.transfer_gp import TransferGP
@@ -49,6 +50,9 @@ STORE = "demo.db"
 NETWORK = "squeezenet"
 N_SOURCE, N_TEST, BUDGET, N_CANDIDATES = 50, 31, 25, 500
 LEARNING = (5, 10, 15, 25)
+SAMPLING = Sampling(warmup_limit_s=0.3, sample_s=0.15)
+"""Shorter than usual: processes differ from each other more than calls within one."""
+
 FINALISTS, VERIFICATIONS = 2, 3
 """How many of the best configurations are measured again, in turn with the default; how often."""
 
@@ -93,7 +97,7 @@ def live(seed: int = 0) -> Bench:
     EngineUnavailable
         If onnxruntime is not installed.
     """
-    runner = LocalRunner()
+    runner = LocalRunner(sampling=SAMPLING)
     cores = sorted(os.sched_getaffinity(0))
     one = Environment(
         "one-core", engine="onnxruntime", network=NETWORK, settings={"cores": str(cores[0])}
