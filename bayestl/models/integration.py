@@ -45,7 +45,8 @@ class Mixture:
     def marginals(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(m,) means and (m,) variances of the noise-free values at x."""
         means, variances = map(torch.stack, zip(*(p.marginals(x) for p in self.parts), strict=True))
-        return means.mean(0), variances.mean(0) + means.var(0, correction=0)
+        mean = means.mean(0)
+        return mean, variances.mean(0) + (means - mean).square().mean(0)
 
     def joint(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(..., m) means and (..., m, m) covariances at x, differentiable in x."""

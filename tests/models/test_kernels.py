@@ -80,4 +80,4 @@ def test_gpytorch_evaluates_the_kernel_as_one_of_its_own():
 
 def test_an_environment_without_data_has_the_common_noise():
     noise = EnvironmentNoise(2)
-    assert noise.variance.tolist() == pytest.approx([0.005, 0.005], rel=1e-3)
+    assert noise.variance.tolist() == pytest.approx([0.02, 0.02], rel=1e-3)
