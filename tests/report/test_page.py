@@ -175,3 +175,15 @@ def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="cannot make"):
         write(Report("t", Metric("m")), tmp_path / "file" / "below")
+
+
+def test_a_default_that_nothing_beats_is_not_called_an_improvement(tmp_path):
+    default = {"threads": 2}
+    report = Report(
+        title="Nothing better",
+        metric=Metric("latency", "ms"),
+        improvement=Improvement(default, default, 5.5, 5.5),
+    )
+    text = write(report, tmp_path).read_text()
+    assert "Nothing that was found beats the default: 5.50 ms." in text
+    assert "better than" not in text
