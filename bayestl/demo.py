@@ -32,7 +32,7 @@ from bayestl.campaign.store import SQLiteStore
 from bayestl.campaign.survey import Survey
 from bayestl.data.environment import Environment
 from bayestl.data.sampling import sample
-from bayestl.data.space import ConfigSpace, Configuration, Key
+from bayestl.data.space import ConfigSpace, Configuration
 from bayestl.data.table import MeasurementTable
 from bayestl.measure.replay import ReplayRunner
 from bayestl.measure.runner import LocalRunner, Runner
@@ -283,13 +283,7 @@ def _best(fitted: Fitted, candidates: Sequence[Configuration]) -> list[Configura
 
 def _improvement(table: MeasurementTable, space: ConfigSpace) -> Improvement:
     """The default beside the fastest of the verified configurations, which it may be itself."""
-    usable = table.usable(METRIC)
-    values: dict[Key, list[float]] = {}
-    for configuration, value in zip(
-        space.records(usable.configurations()), usable.frame[METRIC], strict=True
-    ):
-        values.setdefault(space.key(configuration), []).append(value)
-    medians = {key: float(np.median(repeats)) for key, repeats in values.items()}
+    medians = {key: float(np.median(v)) for key, v in table.repeats(METRIC).items()}
     best = min(medians, key=medians.__getitem__)
     return Improvement(
         space.default,

@@ -12,7 +12,8 @@ import gzip
 import json
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def read_table(
     """
     path = Path(path)
     roles = {"environment": environment, "environments": environments, "status": status}
-    try:
+    with _named(path):
         if path.suffix == ".parquet":
             frame, description = _read_parquet(path)
         else:
@@ -93,14 +94,6 @@ def read_table(
             environments=environments,
             status=status,
         )
-    except FileError:
-        raise
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except (TableError, ConfigurationError) as error:
-        raise type(error)(f"{path}: {error}") from None
-    except _MALFORMED as error:
-        raise TableError(f"{path}: malformed: {str(error).strip()}") from None
 
 
 _MALFORMED = (
@@ -112,6 +105,21 @@ _MALFORMED = (
     zlib.error,
     pa.ArrowInvalid,
 )
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Whatever is wrong with the file is one error of ours that names it."""
+    try:
+        yield
+    except FileError:
+        raise
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (TableError, ConfigurationError) as error:
+        raise type(error)(f"{path}: {error}") from None
+    except _MALFORMED as error:
+        raise TableError(f"{path}: malformed: {str(error).strip()}") from None
 
 
 def read_configurations(path: str | Path, space: ConfigSpace) -> pd.DataFrame:
@@ -129,7 +137,7 @@ def read_configurations(path: str | Path, space: ConfigSpace) -> pd.DataFrame:
         the file.
     """
     path = Path(path)
-    try:
+    with _named(path):
         if path.suffix == ".parquet":
             frame = _read_parquet(path)[0]
         else:
@@ -137,14 +145,6 @@ def read_configurations(path: str | Path, space: ConfigSpace) -> pd.DataFrame:
         if frame.empty:
             raise TableError("expected at least one configuration, got an empty table")
         return space.frame(frame)
-    except FileError:
-        raise
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except (TableError, ConfigurationError) as error:
-        raise type(error)(f"{path}: {error}") from None
-    except _MALFORMED as error:
-        raise TableError(f"{path}: malformed: {str(error).strip()}") from None
 
 
 def write_table(table: MeasurementTable, path: str | Path) -> None:

@@ -18,7 +18,7 @@ from bayestl.data.environment import Environment
 from bayestl.data.measurement import Measurement, Metric, Status
 from bayestl.data.option_inference import infer_option
 from bayestl.data.options import Option
-from bayestl.data.space import ConfigSpace
+from bayestl.data.space import ConfigSpace, Key
 from bayestl.errors import ConfigurationError, TableError, UnknownEnvironment
 
 ENVIRONMENT = "environment"
@@ -208,6 +208,15 @@ class MeasurementTable:
         refused = self.frame[STATUS].isin((Status.INVALID.value, Status.UNSUPPORTED.value))
         rows = self.frame[(self.frame[ENVIRONMENT] == environment) & ~refused]
         return self.space.restricted(rows)
+
+    def repeats(self, metric: str) -> dict[Key, list[float]]:
+        """Each configuration's key -> its usable values in every environment, in order."""
+        usable = self.usable(metric)
+        values: dict[Key, list[float]] = {}
+        records = self.space.records(usable.configurations())
+        for configuration, value in zip(records, usable.frame[metric], strict=True):
+            values.setdefault(self.space.key(configuration), []).append(value)
+        return values
 
     def replicates(self, metric: str, *, log: bool = False) -> pd.DataFrame:
         """How often each configuration was measured in each environment, and what came out.

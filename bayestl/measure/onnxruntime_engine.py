@@ -36,7 +36,6 @@ LEVELS = {
     "all": "ORT_ENABLE_ALL",
 }
 MODES = {"sequential": "ORT_SEQUENTIAL", "parallel": "ORT_PARALLEL"}
-SWITCHES = ("enable_cpu_mem_arena", "enable_mem_pattern", "enable_mem_reuse")
 ENTRIES = {
     "allow_spinning": "session.intra_op.allow_spinning",
     "dynamic_block_base": "session.dynamic_block_base",

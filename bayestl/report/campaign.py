@@ -12,7 +12,7 @@ import pandas as pd
 from bayestl.campaign.campaign import Campaign
 from bayestl.campaign.state import State
 from bayestl.data.measurement import Metric
-from bayestl.data.space import Configuration, Key
+from bayestl.data.space import Configuration
 from bayestl.data.table import ENVIRONMENT, STATUS, MeasurementTable
 from bayestl.models.model import Fitted, HasPosterior
 from bayestl.report.content import Improvement, Report
@@ -86,11 +86,7 @@ def found_improvement(
     None while there is no model, or the default was not measured.
     """
     measured = campaign.table(state).of(campaign.target.name)
-    space, usable = campaign.space, measured.usable(campaign.metric)
-    values: dict[Key, list[float]] = {}
-    records = space.records(usable.configurations())
-    for configuration, value in zip(records, usable.frame[campaign.metric], strict=True):
-        values.setdefault(space.key(configuration), []).append(value)
+    space, values = campaign.space, measured.repeats(campaign.metric)
     default = space.key(space.default)
     if default not in values or fitted is None:
         return None

@@ -214,6 +214,19 @@ def test_from_measurements():
     assert table.frame[["y", "z"]].isna().sum().tolist() == [1, 2]
 
 
+def test_repeats_are_found_by_configuration_and_failures_left_out():
+    space = ConfigSpace({"a": Boolean(), "b": Real(0, 1)}, conditions={"b": "a"})
+    rows = [
+        (True, 0.5, 1.0, "ok"),
+        (False, None, 5.0, "ok"),
+        (True, 0.5, 2.0, "ok"),
+        (True, 0.25, 0, "crash"),
+    ]
+    frame = pd.DataFrame(rows, columns=["a", "b", "y", "how"])
+    table = table_of(frame, options=space, environment=Environment("e"), status="how")
+    assert table.repeats("y") == {(True, 0.5): [1.0, 2.0], (False, None): [5.0]}
+
+
 def test_replicates():
     space = ConfigSpace({"a": Boolean(), "b": Real(0, 1)}, conditions={"b": "a"})
     rows = [(True, 0.5, 1.0), (False, None, 5.0), (True, 0.5, np.e**2), (True, 0.25, 3.0)]
