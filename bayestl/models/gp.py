@@ -20,7 +20,7 @@ from bayestl.models.encoding import Encoding
 from bayestl.models.fitting import Fit, Hyperparameters, one_thread
 from bayestl.models.integration import Mixture, integrate
 from bayestl.models.kernels import CoregionalizedKernel, EnvironmentNoise, value
-from bayestl.models.model import QUANTILES, Configs, Diagnostics
+from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where, names_of
 from bayestl.models.observations import CONDITIONED_ROWS, FITTED_ROWS, Observations
 from bayestl.models.outliers import RARE, fit_robustly, unexplained_variance
 from bayestl.models.posterior import Posterior
@@ -162,8 +162,8 @@ class FittedGP:
         variance = variance + self.mixture.noise(x)
         return self.scaling.summary(mean.numpy(), variance.numpy(), quantiles, index)
 
-    def posterior(self, configs: Configs, environment: str | None = None) -> Posterior:
-        """The joint posterior of the noise-free metric on its transformed scale."""
+    def posterior(self, configs: Configs, environment: Where = None) -> Posterior:
+        """The joint posterior of the noise-free metric; see `HasPosterior.posterior`."""
         x, _ = self.inputs(configs, environment)
         with torch.no_grad():
             mean, covariance = self.mixture.joint(x)
@@ -192,15 +192,13 @@ class FittedGP:
         )
         return correlation.loc[list(self.table_order), list(self.table_order)]
 
-    def inputs(
-        self, configs: Configs, environment: str | None = None
-    ) -> tuple[torch.Tensor, pd.Index]:
+    def inputs(self, configs: Configs, environment: Where = None) -> tuple[torch.Tensor, pd.Index]:
         """(n, width + 1) inputs of the process for configurations, and their index."""
-        position = self.position(environment)
         frame = self.space.frame(configs)
-        features = self.encoding.encode(frame)
-        where = torch.full((len(features), 1), float(position), dtype=torch.float64)
-        return torch.cat([features, where], dim=-1), frame.index
+        names = names_of(environment, len(frame), self.target)
+        position = {name: self.position(name) for name in dict.fromkeys(names)}
+        where = torch.tensor([position[name] for name in names], dtype=torch.float64)
+        return torch.cat([self.encoding.encode(frame), where.unsqueeze(-1)], dim=-1), frame.index
 
     def position(self, environment: str | None = None) -> int:
         """The position of an environment, the target's unless named."""

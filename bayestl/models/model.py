@@ -21,8 +21,29 @@ from bayestl.models.posterior import Posterior
 Configs = pd.DataFrame | Sequence[Mapping[str, Any]] | Sequence[Configuration]
 """Configurations as a frame with a column an option, or as a list of dicts."""
 
+Where = str | Sequence[str] | None
+"""An environment's name, or one for each configuration; the target unless named."""
+
 QUANTILES = (0.05, 0.5, 0.95)
 """What `predict` reports unless told: the median and a 90 % interval."""
+
+
+def names_of(environment: Where, count: int, target: str) -> list[str]:
+    """The name of the environment of each of `count` configurations.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many names as configurations.
+    """
+    if environment is None or isinstance(environment, str):
+        return [target if environment is None else environment] * count
+    if len(environment) != count:
+        raise ValueError(
+            f"expected one environment, or one for each of {count} configurations, got "
+            f"{len(environment)} names"
+        )
+    return list(environment)
 
 
 @dataclass(frozen=True)
@@ -76,8 +97,21 @@ class Fitted(Protocol):
 class HasPosterior(Protocol):
     """A fitted model whose belief about several configurations is jointly Gaussian."""
 
-    def posterior(self, configs: Configs, environment: str | None = None) -> Posterior:
-        """The joint posterior of the noise-free metric on its transformed scale."""
+    def posterior(self, configs: Configs, environment: Where = None) -> Posterior:
+        """The joint posterior of the noise-free metric on its transformed scale.
+
+        Given one name a configuration it is joint over environments, so that what two of them
+        share cancels in their difference.
+
+        Raises
+        ------
+        ConfigurationError
+            For a configuration that the space does not know.
+        UnknownEnvironment
+            For an environment that the fit did not see.
+        ValueError
+            If there are not as many names as configurations.
+        """
         ...
 
 

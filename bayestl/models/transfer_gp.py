@@ -21,7 +21,7 @@ from bayestl.data.measurement import Metric
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
 from bayestl.models.gp import LMCGP, FittedGP, MultiTaskGP, TargetOnlyGP
-from bayestl.models.model import QUANTILES, Configs, Diagnostics
+from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where
 from bayestl.models.posterior import Posterior
 from bayestl.models.scaling import TransformName
 
@@ -149,17 +149,21 @@ class FittedTransferGP:
         """What a new measurement would give, in the metric's unit; see `Fitted.predict`."""
         return self._member(environment).predict(configs, environment, quantiles)
 
-    def posterior(self, configs: Configs, environment: str | None = None) -> Posterior:
-        """The joint posterior of the noise-free metric on its transformed scale."""
+    def posterior(self, configs: Configs, environment: Where = None) -> Posterior:
+        """The joint posterior of the noise-free metric; see `HasPosterior.posterior`.
+
+        Over several environments it is that of one process which knows them all.
+        """
         return self._member(environment).posterior(configs, environment)
 
     def environment_correlation(self) -> pd.DataFrame:
         """Environments x environments: how alike their responses to the options are."""
         return self._member(None, every=True).environment_correlation()
 
-    def _member(self, environment: str | None, every: bool = False) -> FittedGP:
+    def _member(self, environment: Where, every: bool = False) -> FittedGP:
         """The chosen process; where it knows only the target, the preferred one for the rest."""
-        elsewhere = every or environment not in (None, self.target)
+        names = {environment} if isinstance(environment, str) else set(environment or ())
+        elsewhere = every or not names <= {self.target}
         return next(iter(self.members.values())) if elsewhere else self.chosen
 
 

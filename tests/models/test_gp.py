@@ -195,3 +195,21 @@ def test_the_fit_leaves_the_threads_as_they_were(make_table):
     before = torch.get_num_threads()
     MultiTaskGP().fit(make_table({"target": (5, 1.0, 0.0)}), metric="latency", target="target")
     assert torch.get_num_threads() == before
+
+
+def test_a_posterior_may_be_joint_over_environments(make_table, make_test):
+    table = make_table({"source": (40, 1.0, 0.0), "target": (6, 1.0, 1.0)})
+    fitted = MultiTaskGP().fit(table, metric="latency", target="target")
+    configs = make_test()[0].head(10)
+    both = pd.concat([configs, configs])
+    joint = fitted.posterior(both, ["source"] * 10 + ["target"] * 10)
+    for name, part in (("source", slice(10)), ("target", slice(10, 20))):
+        alone = fitted.posterior(configs, name)
+        np.testing.assert_allclose(joint.mean[part], alone.mean)
+        np.testing.assert_allclose(joint.covariance[part, part], alone.covariance, atol=1e-12)
+        np.testing.assert_allclose(joint.noise_variance[part], alone.noise_variance)
+    shared = np.diag(joint.covariance[:10, 10:])
+    assert (np.diag(joint.covariance)[10:] > shared).all()
+    assert (shared > 0).all()  # what they share cancels in the difference
+    with pytest.raises(ValueError, match="one for each of 10 configurations"):
+        fitted.posterior(configs, ["source", "target"])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bayestl.models.gp import TargetOnlyGP
-from bayestl.models.transfer_gp import TransferGP
+from bayestl.models.transfer_gp import Choice, FittedTransferGP, TransferGP
 
 
 def error(fitted, configs, truth) -> float:
@@ -79,3 +79,17 @@ def test_members_are_compared_on_one_scale(make_table):
     zero = type(table)(frame, table.space, table.environments, table.metrics)
     fitted = TransferGP().fit(zero, metric="latency", target="target")
     assert {member.scaling.log for member in fitted.members.values()} == {False}
+
+
+def test_one_process_answers_for_several_environments_at_once(make_table, make_test):
+    table = make_table({"source": (30, 1.0, 0.0), "target": (8, 1.0, 0.5)})
+    fitted = TransferGP().fit(table, metric="latency", target="target")
+    configs = make_test()[0].head(2)
+    alone = FittedTransferGP(
+        fitted.members, Choice("TargetOnlyGP", "staged", fitted.choice.scores), fitted.recipe
+    )
+    joint = alone.posterior(configs, ["source", "target"])
+    preferred = fitted.members["MultiTaskGP"].posterior(configs, ["source", "target"])
+    np.testing.assert_array_equal(joint.covariance, preferred.covariance)
+    target = alone.posterior(configs, ["target", "target"])
+    np.testing.assert_array_equal(target.mean, alone.posterior(configs).mean)
