@@ -44,6 +44,11 @@ class Metric:
                 f"got {self.direction!r}"
             )
 
+    @property
+    def sign(self) -> int:
+        """1 for a metric to minimize, -1 for one to maximize: smaller is better once multiplied."""
+        return 1 if self.direction == "minimize" else -1
+
     def __str__(self) -> str:
         return f"{self.name} [{self.unit}]" if self.unit else self.name
 

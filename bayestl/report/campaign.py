@@ -91,8 +91,8 @@ def found_improvement(
     if default not in values or fitted is None:
         return None
     known = [dict(zip(space.names, key, strict=True)) for key in values]
-    sign = 1.0 if fitted.metric.direction == "minimize" else -1.0
-    best = known[int(np.argmin(sign * fitted.predict(known)["q50"].to_numpy(float)))]
+    expected = fitted.metric.sign * fitted.predict(known)["q50"].to_numpy(float)
+    best = known[int(np.argmin(expected))]
     return Improvement(
         default=space.default,
         best=best,
@@ -129,7 +129,7 @@ def _gain_interval(
     if not isinstance(fitted, HasPosterior) or not log:
         return None
     posterior = fitted.posterior([default, best])
-    weights = np.array([1.0, -1.0]) * (1 if fitted.metric.direction == "minimize" else -1)
+    weights = fitted.metric.sign * np.array([1.0, -1.0])
     centre = float(weights @ posterior.mean)
     spread = 1.645 * float(np.sqrt(max(weights @ posterior.covariance @ weights, 0.0)))
     return float(np.exp(centre - spread)), float(np.exp(centre + spread))

@@ -38,9 +38,7 @@ class Improvement:
 
     def gain(self, metric: Metric) -> float:
         """How many times better the best is: above 1 is an improvement."""
-        if metric.direction == "minimize":
-            return self.default_value / self.best_value
-        return self.best_value / self.default_value
+        return (self.default_value / self.best_value) ** metric.sign
 
 
 @dataclass(frozen=True)

@@ -51,13 +51,12 @@ def option_effects(
     pool = candidates(space, CONFIGURATIONS, seed=seed)
     functions, log = _functions(fitted, pool, environment, seed)
     sampled = len(pool) == CONFIGURATIONS
-    sign = 1.0 if fitted.metric.direction == "minimize" else -1.0
     rows = []
     for name in space.names:
         groups, labels = _groups(pool[name])
         shares = _shares(functions, groups, correct=sampled)
         low, high = np.quantile(shares, [0.05, 0.95]) if len(shares) > 1 else (np.nan, np.nan)
-        means = sign * _means(functions.mean(axis=0, keepdims=True), groups)[0]
+        means = fitted.metric.sign * _means(functions.mean(axis=0, keepdims=True), groups)[0]
         ratio = float(np.exp(means.max() - means.min())) if log else np.nan
         rows.append(
             (name, float(np.median(shares)), low, high, labels[int(np.argmin(means))], ratio)
