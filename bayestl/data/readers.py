@@ -1,8 +1,8 @@
 """Measurement tables in CSV and Parquet files.
 
-A Parquet file of `write_table` describes itself: the space, the metrics and the
-environments are JSON in its schema's metadata, and `read_table(path)` needs nothing
-else. A CSV file holds the columns alone, so the reader must be told what they are.
+A Parquet file of `write_table` describes itself: the table's `Schema` is JSON in the file's
+metadata, and `read_table(path)` needs nothing else. A CSV file holds the columns alone, so
+the reader must be told what they are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from bayestl.data.files import unreadable, write_whole
 from bayestl.data.measurement import Metric
 from bayestl.data.options import Option
 from bayestl.data.space import ConfigSpace
-from bayestl.data.table import ENVIRONMENT, STATUS, MeasurementTable
+from bayestl.data.table import ENVIRONMENT, STATUS, MeasurementTable, Schema
 from bayestl.errors import ConfigurationError, FileError, TableError
 
 METADATA_KEY = b"bayestl"
@@ -181,10 +181,8 @@ def _described_table(frame: pd.DataFrame, description: str) -> MeasurementTable:
     try:
         values = json.loads(description)
         version = values["version"]
-        space = ConfigSpace.from_dict(values["space"])
-        metrics = [Metric(**metric) for metric in values["metrics"]]
-        environments = [Environment.from_dict(e) for e in values["environments"]]
-        as_text = [(name, space.options[name]) for name in values["as_text"]]
+        schema = Schema.from_dict(values)
+        as_text = [(name, schema.space.options[name]) for name in values["as_text"]]
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise TableError(f"malformed description in the metadata: {error}") from None
     if version != FORMAT_VERSION:
@@ -194,9 +192,15 @@ def _described_table(frame: pd.DataFrame, description: str) -> MeasurementTable:
         )
     for name, option in as_text:
         frame[name] = _parsed(option, frame[name])
-    return MeasurementTable.from_frame(
-        frame, options=space, metrics=metrics, environments=environments, status=STATUS
+    table = MeasurementTable.from_frame(
+        frame,
+        options=schema.space,
+        metrics=schema.metrics,
+        environments=schema.environments,
+        status=STATUS,
     )
+    known = {e.name: e for e in (*schema.environments, *table.environments)}
+    return replace(table, environments=tuple(known.values()))  # in the order of the file
 
 
 def _arrow(table: MeasurementTable) -> pa.Table:
@@ -212,9 +216,7 @@ def _arrow(table: MeasurementTable) -> pa.Table:
         columns[metric.name] = columns[metric.name].cast(pa.float64())
     description = {
         "version": FORMAT_VERSION,
-        "space": table.space.to_dict(),
-        "metrics": [asdict(metric) for metric in table.metrics],
-        "environments": [environment.to_dict() for environment in table.environments],
+        **table.schema.to_dict(),
         "as_text": as_text,
     }
     return pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(description)})

@@ -8,7 +8,7 @@ metric. A failed measurement is a row whose metrics are NaN.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,43 @@ from bayestl.errors import ConfigurationError, TableError, UnknownEnvironment
 ENVIRONMENT = "environment"
 STATUS = "status"
 _RESERVED = (ENVIRONMENT, STATUS)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a table's columns mean: everything that the table knows but its rows.
+
+    Parameters
+    ----------
+    space, environments, metrics : as in `MeasurementTable`
+    """
+
+    space: ConfigSpace
+    environments: tuple[Environment, ...]
+    metrics: tuple[Metric, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The schema as plain JSON values, for files and stores that describe themselves."""
+        return {
+            "space": self.space.to_dict(),
+            "environments": [environment.to_dict() for environment in self.environments],
+            "metrics": [asdict(metric) for metric in self.metrics],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Schema:
+        """The schema that `to_dict` wrote; further keys are left out.
+
+        Raises
+        ------
+        BayestlError, LookupError, TypeError, AttributeError
+            If the values are malformed.
+        """
+        return cls(
+            ConfigSpace.from_dict(values["space"]),
+            tuple(map(Environment.from_dict, values["environments"])),
+            tuple(Metric(**metric) for metric in values["metrics"]),
+        )
 
 
 @dataclass(frozen=True)
@@ -152,6 +189,11 @@ class MeasurementTable:
 
     def __len__(self) -> int:
         return len(self.frame)
+
+    @property
+    def schema(self) -> Schema:
+        """What the columns mean, without the rows."""
+        return Schema(self.space, self.environments, self.metrics)
 
     @property
     def environment_names(self) -> tuple[str, ...]:

@@ -41,6 +41,13 @@ def test_parquet_describes_itself(tmp_path_factory, table):
     assert os.listdir(path.parent) == ["table.parquet"]
 
 
+def test_parquet_keeps_the_order_of_the_environments(tmp_path):
+    frame = pd.DataFrame({"a": [1, 2], "environment": ["e", "f"], "y": 1.0})
+    table = MeasurementTable.from_frame(frame, **ROLES).select([1, 0])
+    write_table(table, tmp_path / "t.parquet")
+    assert_same(read_table(tmp_path / "t.parquet"), table)
+
+
 @pytest.mark.parametrize("suffix", ["csv", "csv.gz"])
 @given(table=strategies.tables())
 def test_csv_needs_to_be_told(tmp_path_factory, suffix, table):

@@ -1,5 +1,7 @@
 """A measurement table is checked once, and stays canonical."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from bayestl.data.environment import Environment
 from bayestl.data.measurement import Measurement, Metric, Status
 from bayestl.data.options import Boolean, Categorical, Integer, Ordinal, Real
 from bayestl.data.space import ConfigSpace
-from bayestl.data.table import ENVIRONMENT, STATUS, MeasurementTable
+from bayestl.data.table import ENVIRONMENT, STATUS, MeasurementTable, Schema
 from bayestl.errors import ConfigurationError, SpaceError, TableError, UnknownEnvironment
 
 
@@ -251,3 +253,10 @@ def test_replicates():
 def test_a_category_of_numbers_matches_floats():
     table = table_of(frame_of(cpu_mhz=[1.0, 2.0, 1.0]), options={"cpu_mhz": Categorical((1, 2))})
     assert [type(value) for value in table.frame["cpu_mhz"]] == [int] * 3
+
+
+@given(strategies.tables())
+def test_a_schema_is_plain_json_and_back(table):
+    plain = json.loads(json.dumps(table.schema.to_dict(), allow_nan=False))
+    assert Schema.from_dict(plain) == table.schema
+    assert Schema.from_dict(plain).space.names == table.space.names
