@@ -15,16 +15,20 @@ from bayestl.data.measurement import Metric
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError, UnknownEnvironment
+from bayestl.models.calibration import calibration, miscalibration
 from bayestl.models.conditioning import Conditioned
 from bayestl.models.encoding import Encoding
 from bayestl.models.fitting import Fit, Hyperparameters, one_thread
-from bayestl.models.integration import Mixture, integrate
+from bayestl.models.integration import Mixture, integrate, spaced
 from bayestl.models.kernels import CoregionalizedKernel, EnvironmentNoise, value
 from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where, names_of
 from bayestl.models.observations import CONDITIONED_ROWS, FITTED_ROWS, Observations
 from bayestl.models.outliers import RARE, fit_robustly, unexplained_variance
 from bayestl.models.posterior import Posterior
 from bayestl.models.scaling import Scaling, TransformName
+
+JUDGED_ROWS = 200
+"""Leave-one-out calibration looks at no more target measurements than this."""
 
 
 @dataclass(frozen=True)
@@ -177,10 +181,15 @@ class FittedGP:
     def integrated(self, seed: int = 0) -> FittedGP:
         """The same process with its doubt about the hyperparameters; see `integration`."""
         mixture = integrate(self.belief, seed)
+        result = replace(self, mixture=mixture)
         details = {**self.diagnostics.details, "mixed": len(mixture.parts)}
-        return replace(
-            self, mixture=mixture, diagnostics=replace(self.diagnostics, details=details)
-        )
+        warnings = self.diagnostics.warnings
+        if self.diagnostics.n_target:
+            found = result.leave_one_out_calibration()
+            details["calibration"] = found
+            warnings += () if (warning := miscalibration(found)) is None else (warning,)
+        diagnostics = replace(self.diagnostics, warnings=warnings, details=details)
+        return replace(result, diagnostics=diagnostics)
 
     def environment_correlation(self) -> pd.DataFrame:
         """Environments x environments: how alike their responses to the options are."""
@@ -208,6 +217,20 @@ class FittedGP:
                 f"unknown environment {name!r}; this model knows {', '.join(self.table_order)}"
             )
         return self.environments.index(name)
+
+    def leave_one_out_calibration(self) -> dict[str, Any]:
+        """How sure the process may be: each target measurement given all others; see `calibration`.
+
+        In closed form, with the hyperparameters held, of at most `JUDGED_ROWS` of them. An
+        outlier is judged as the measurement that was expected there.
+        """
+        rows = torch.nonzero(self.belief.x[:, -1] == 0).squeeze(-1)
+        rows = spaced(rows, JUDGED_ROWS)
+        with torch.no_grad():
+            mean, variance = self.mixture.leave_one_out(rows)
+        error, expected = self.belief.z[rows] - mean, variance - self.belief.extra[rows]
+        spread = self.scaling.spread
+        return calibration(spread * error.numpy(), spread**2 * expected.numpy())
 
     def leave_one_out_density(self) -> np.ndarray:
         """The log density of each target measurement given all others, on the transformed scale.

@@ -44,9 +44,7 @@ class Mixture:
 
     def marginals(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(m,) means and (m,) variances of the noise-free values at x."""
-        means, variances = map(torch.stack, zip(*(p.marginals(x) for p in self.parts), strict=True))
-        mean = means.mean(0)
-        return mean, variances.mean(0) + (means - mean).square().mean(0)
+        return _matched([part.marginals(x) for part in self.parts])
 
     def joint(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(..., m) means and (..., m, m) covariances at x, differentiable in x."""
@@ -55,6 +53,10 @@ class Mixture:
         apart = means - mean
         between = (apart.unsqueeze(-1) * apart.unsqueeze(-2)).mean(0)
         return mean, covariances.mean(0) + between
+
+    def leave_one_out(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and variance of the measurements in `rows`, each given all others."""
+        return _matched([part.leave_one_out(rows) for part in self.parts])
 
     def noise(self, x: torch.Tensor) -> torch.Tensor:
         """(..., m), the variance of one measurement at x."""
@@ -79,6 +81,15 @@ def integrate(best: Conditioned, seed: int) -> Mixture:
     return Mixture(tuple(parts) or (best,))
 
 
+def _matched(
+    moments: list[tuple[torch.Tensor, torch.Tensor]],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(m,) means and (m,) variances of the mixture of Gaussians with these."""
+    means, variances = map(torch.stack, zip(*moments, strict=True))
+    mean = means.mean(0)
+    return mean, variances.mean(0) + (means - mean).square().mean(0)
+
+
 def _gaussian(best: Conditioned) -> tuple[torch.Tensor, torch.Tensor]:
     """The maximum, and a root of the inverse curvature there."""
     hyperparameters = copy.deepcopy(best.hyperparameters)
@@ -86,7 +97,7 @@ def _gaussian(best: Conditioned) -> tuple[torch.Tensor, torch.Tensor]:
     centre = parameters_to_vector(parameters).detach().clone()
     target, others = (torch.nonzero(flag).squeeze(-1) for flag in _split(best))
     left = max(CURVATURE_ROWS - len(target), CURVATURE_ROWS // 4)
-    rows = torch.cat([_spaced(target, CURVATURE_ROWS * 3 // 4), _spaced(others, left)])
+    rows = torch.cat([spaced(target, CURVATURE_ROWS * 3 // 4), spaced(others, left)])
     x, z, extra = best.x[rows], best.z[rows], best.extra[rows]
 
     def gradient(at: torch.Tensor) -> torch.Tensor:
@@ -106,7 +117,7 @@ def _split(best: Conditioned) -> tuple[torch.Tensor, torch.Tensor]:
     return is_target, ~is_target
 
 
-def _spaced(rows: torch.Tensor, most: int) -> torch.Tensor:
+def spaced(rows: torch.Tensor, most: int) -> torch.Tensor:
     """At most so many of the rows, evenly spaced: they are sorted by environment and features."""
     if len(rows) <= most:
         return rows
