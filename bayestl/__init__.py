@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bayestl.acquisition.uninformed import RandomSampling as RandomSampling
     from bayestl.acquisition.variance import IntegratedVariance as IntegratedVariance
     from bayestl.acquisition.variance import PosteriorVariance as PosteriorVariance
+    from bayestl.baselines.mean import Mean as Mean
     from bayestl.baselines.ridge import RidgeInteractions as RidgeInteractions
     from bayestl.baselines.trees import BoostedTrees as BoostedTrees
     from bayestl.baselines.trees import PooledBoostedTrees as PooledBoostedTrees
@@ -64,6 +65,7 @@ _HOMES = {
     "IntegratedVariance": "acquisition.variance",
     "LMCGP": "models.gp",
     "LocalRunner": "measure.runner",
+    "Mean": "baselines.mean",
     "Measurement": "data.measurement",
     "MeasurementTable": "data.table",
     "Metric": "data.measurement",

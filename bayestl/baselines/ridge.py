@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from bayestl.baselines.conformal import Regressor
-from bayestl.baselines.regression import FittedRegression, cross_validated, fit_regression
 from bayestl.data.table import MeasurementTable
+from bayestl.models.conformal import Regressor
+from bayestl.models.regression import FittedRegression, cross_validated, fit_regression
 from bayestl.models.scaling import TransformName
 
 PENALTIES = tuple(np.logspace(-3, 4, 15))

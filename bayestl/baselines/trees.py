@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from bayestl.baselines.conformal import Regressor
-from bayestl.baselines.regression import (
+from bayestl.data.table import MeasurementTable
+from bayestl.errors import FitError
+from bayestl.models.conformal import Regressor
+from bayestl.models.regression import (
     Examples,
     FittedRegression,
     Trained,
     cross_validated,
     fit_regression,
 )
-from bayestl.data.table import MeasurementTable
-from bayestl.errors import FitError
 from bayestl.models.scaling import TransformName
 
 

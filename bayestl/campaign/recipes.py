@@ -16,6 +16,7 @@ MODELS = {
     "MultiTaskGP": "bayestl.models.gp",
     "LMCGP": "bayestl.models.gp",
     "TargetOnlyGP": "bayestl.models.gp",
+    "Mean": "bayestl.baselines.mean",
     "RandomForest": "bayestl.baselines.trees",
     "BoostedTrees": "bayestl.baselines.trees",
     "PooledBoostedTrees": "bayestl.baselines.trees",

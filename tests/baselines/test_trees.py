@@ -3,10 +3,10 @@ import sys
 import numpy as np
 import pytest
 
-from bayestl.baselines.regression import Examples
 from bayestl.baselines.trees import BoostedTrees, PooledBoostedTrees, RandomForest
 from bayestl.errors import FitError
 from bayestl.models.observations import Observations
+from bayestl.models.regression import Examples
 
 
 def fitted(recipe, table):

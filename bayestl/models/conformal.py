@@ -28,7 +28,7 @@ PRIOR_POINTS = 2.0
 """How many imagined residuals the prior counts for then."""
 
 PRIOR_SIZE = 2.0
-"""Their size: twice the spread of the metric, which so few points hardly show."""
+"""Their size unless told: twice the spread of the metric, which so few points hardly show."""
 
 
 class Regressor(Protocol):
@@ -47,12 +47,14 @@ class HeldOut:
     shares : (n, members), rows sum to one: which members make up mu_-i
     residuals : (n,), absolute, on the standardised scale, where the metric's spread is one
     points : how many distinct configurations are behind them
+    size : of each imagined residual
     """
 
     members: Sequence[Regressor]
     shares: np.ndarray
     residuals: np.ndarray
     points: int
+    size: float = PRIOR_SIZE
 
     def quantiles(
         self, x: np.ndarray, centre: np.ndarray, levels: Sequence[float]
@@ -62,7 +64,7 @@ class HeldOut:
         Beyond what n ranks can tell, the widest interval grows as Student's t with n
         degrees of freedom does. With fewer than `FEW_POINTS` points all quantiles are those
         of a Student's t whose scale is the root mean square of the residuals and of
-        `PRIOR_POINTS` imagined ones of size `PRIOR_SIZE`: wide, and meant to be.
+        `PRIOR_POINTS` imagined ones: wide, and meant to be.
         """
         if self.points < FEW_POINTS:
             return [centre + self._small_sample_width(level) for level in levels]
@@ -80,7 +82,7 @@ class HeldOut:
     def _small_sample_width(self, level: float) -> float:
         squares = float(np.square(self.residuals).sum())
         count = PRIOR_POINTS + len(self.residuals)
-        scale = np.sqrt((PRIOR_POINTS * PRIOR_SIZE**2 + squares) / count)
+        scale = np.sqrt((PRIOR_POINTS * self.size**2 + squares) / count)
         return float(student.ppf(level, count) * scale)
 
 

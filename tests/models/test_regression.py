@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from bayestl.baselines.regression import Examples, Trained, cross_validated
 from bayestl.data.table import MeasurementTable
 from bayestl.models.observations import Observations
+from bayestl.models.regression import Examples, Trained, cross_validated
 
 
 class Mean:
@@ -14,6 +14,16 @@ class Mean:
 
     def predict(self, x):
         return np.full(len(x), self.value)
+
+
+@pytest.fixture
+def measure(make_table):
+    """(sources, targets, seed) -> a table in which every configuration is distinct."""
+
+    def table(sources, targets, seed=0):
+        return make_table({"laptop": (sources, 1.0, 0.0), "board": (targets, 1.0, 0.7)}, seed)
+
+    return table
 
 
 def examples_of(table):

@@ -1,24 +1,25 @@
 """`FittedRegression`: a scikit-learn regressor behind the one socket, with calibrated intervals.
 
-Every baseline goes the same way: observations as the Gaussian processes see them (the same
-encoding, the same transform), repeats averaged, one regressor for the point
-prediction, and regressors that left points out for the intervals.
+Baselines and transfer strategies go the same way: observations as the Gaussian processes
+see them (the same transform), configurations as `Features` (their options, or what the
+sources say of them), repeats averaged, one regressor for the point prediction, and
+regressors that left points out for the intervals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
-from bayestl.baselines.conformal import FEW_POINTS, HeldOut, Regressor
 from bayestl.data.measurement import Metric
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError, UnknownEnvironment
+from bayestl.models.conformal import FEW_POINTS, PRIOR_SIZE, HeldOut, Regressor
 from bayestl.models.encoding import Encoding
 from bayestl.models.model import QUANTILES, Configs, Diagnostics
 from bayestl.models.observations import Observations
@@ -36,6 +37,43 @@ _BLOCK = 1_000  # configurations predicted at once, to bound memory
 
 Fit = Callable[[np.ndarray, np.ndarray, np.ndarray], Regressor]
 """From (n, p) features, (n,) values and (n,) weights to a regressor."""
+
+
+class Features(Protocol):
+    """What a regressor sees of a configuration in the target."""
+
+    @property
+    def space(self) -> ConfigSpace:
+        """The union space of the table."""
+        ...
+
+    def of(self, configurations: pd.DataFrame) -> np.ndarray:
+        """(n, p) features of canonical configurations, as `ConfigSpace.frame` returns them."""
+        ...
+
+
+@dataclass(frozen=True)
+class OptionFeatures:
+    """The encoded options, and one indicator an environment where sources are pooled.
+
+    Parameters
+    ----------
+    encoding : of the options
+    environments : how many there are; one has no indicator
+    """
+
+    encoding: Encoding
+    environments: int
+
+    @property
+    def space(self) -> ConfigSpace:
+        """The union space of the table."""
+        return self.encoding.space
+
+    def of(self, configurations: pd.DataFrame) -> np.ndarray:
+        """(n, p) features of canonical configurations in the target."""
+        encoded = self.encoding.encode(configurations).numpy()
+        return _with_indicators(encoded, np.zeros(len(encoded)), self.environments)
 
 
 @dataclass(frozen=True)
@@ -102,7 +140,7 @@ class Trained:
     members: Sequence[Regressor]
     left_out: np.ndarray
 
-    def held_out(self, examples: Examples) -> HeldOut:
+    def held_out(self, examples: Examples, size: float = PRIOR_SIZE) -> HeldOut:
         """What the members got wrong about each measurement of the rows they left out."""
         judged = self.left_out.any(axis=1)
         shares = self.left_out[judged] / self.left_out[judged].sum(axis=1, keepdims=True)
@@ -114,7 +152,7 @@ class Trained:
         position[np.flatnonzero(examples.is_target)[judged]] = np.arange(len(x))
         row = position[examples.repeats_row]
         row, z = row[row >= 0], examples.repeats_z[row >= 0]
-        return HeldOut(self.members, shares[row], np.abs(z - predicted[row]), len(x))
+        return HeldOut(self.members, shares[row], np.abs(z - predicted[row]), len(x), size)
 
 
 @dataclass(frozen=True)
@@ -124,8 +162,7 @@ class FittedRegression:
     Parameters
     ----------
     metric, target, diagnostics : see `Fitted`
-    encoding, scaling : how configurations become features, and values become z
-    environments : how many environments have an indicator among the features
+    features, scaling : how configurations become features, and values become z
     regressor : the point prediction of z
     held_out : what it got wrong about the target's points that it had not seen
     """
@@ -133,16 +170,15 @@ class FittedRegression:
     metric: Metric
     target: str
     diagnostics: Diagnostics
-    encoding: Encoding
+    features: Features
     scaling: Scaling
-    environments: int
     regressor: Regressor
     held_out: HeldOut
 
     @property
     def space(self) -> ConfigSpace:
         """The union space of the table."""
-        return self.encoding.space
+        return self.features.space
 
     def predict(
         self,
@@ -170,8 +206,7 @@ class FittedRegression:
             )
         columns = [quantile_column(level) for level in quantiles]
         frame = self.space.frame(configs)
-        features = self.encoding.encode(frame).numpy()
-        x = _with_indicators(features, np.zeros(len(features)), self.environments)
+        x = self.features.of(frame)
         blocks = [x[start : start + _BLOCK] for start in range(0, len(x), _BLOCK)] or [x]
         parts = [self._predict(block, quantiles) for block in blocks]
         centre, std, *ends = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -218,22 +253,51 @@ def fit_regression(
         )
     observations = Observations.of(seen, metric, target, recipe.transform)
     examples = Examples.of(observations)
-    trained = train(examples)
-    held_out = trained.held_out(examples)
+    features = OptionFeatures(observations.encoding, len(observations.environments))
+    return fitted_regression(
+        recipe, table.metric(metric), target, observations, features, examples, train(examples)
+    )
+
+
+def fitted_regression(
+    recipe: Any,
+    metric: Metric,
+    target: str,
+    observations: Observations,
+    features: Features,
+    examples: Examples,
+    trained: Trained,
+    *,
+    size: float = PRIOR_SIZE,
+    warnings: Sequence[str] = (),
+    details: Mapping[str, Any] | None = None,
+) -> FittedRegression:
+    """What was trained on `examples`, with its intervals and diagnostics.
+
+    Parameters
+    ----------
+    recipe : whose `transform` made the observations
+    size : of an imagined residual, see `HeldOut`
+    warnings, details : further ones for the diagnostics
+    """
+    held_out = trained.held_out(examples, size)
     return FittedRegression(
-        metric=table.metric(metric),
+        metric=metric,
         target=target,
         diagnostics=Diagnostics(
             model=str(recipe),
             n_source=int((~observations.is_target).sum()),
             n_target=int(observations.is_target.sum()),
             dropped=observations.dropped,
-            warnings=tuple(_warnings(recipe, observations, held_out)),
-            details={"log": observations.scaling.log, "calibration_points": held_out.points},
+            warnings=(*warnings, *_warnings(recipe, observations, held_out)),
+            details={
+                "log": observations.scaling.log,
+                "calibration_points": held_out.points,
+                **(details or {}),
+            },
         ),
-        encoding=observations.encoding,
+        features=features,
         scaling=observations.scaling,
-        environments=len(observations.environments),
         regressor=trained.regressor,
         held_out=held_out,
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from bayestl.baselines.conformal import PRIOR_POINTS, PRIOR_SIZE, HeldOut
+from bayestl.models.conformal import PRIOR_POINTS, PRIOR_SIZE, HeldOut
 
 
 class Constant:
