@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import scoringrules
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
@@ -80,6 +81,22 @@ def test_crps_is_the_integral_of_the_squared_difference(y, mean, std):
     below, _ = quad(lambda x: norm.cdf(x, mean, std) ** 2, mean - 12 * std, y)
     above, _ = quad(lambda x: norm.sf(x, mean, std) ** 2, y, mean + 12 * std)
     assert crps([y], [mean], [std]) == pytest.approx(below + above, rel=1e-7)
+
+
+predicted = st.lists(
+    st.tuples(st.floats(-50, 50), st.floats(-50, 50), st.floats(0.05, 20)), min_size=1, max_size=20
+)
+
+
+@given(predicted=predicted)
+def test_proper_scores_equal_those_of_scoringrules(predicted):
+    y, mean, std = np.array(predicted).T
+    assert crps(y, mean, std) == pytest.approx(scoringrules.crps_normal(y, mean, std).mean())
+    assert nlpd(y, mean, std) == pytest.approx(scoringrules.logs_normal(y, mean, std).mean())
+    low, high = mean - 1.2 * std, mean + 0.7 * std
+    assert interval_score(y, low, high, level=0.8) == pytest.approx(
+        scoringrules.interval_score(y, low, high, 0.2).mean()
+    )
 
 
 def test_pit_of_calibrated_predictions_is_uniform():
