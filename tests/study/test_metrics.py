@@ -84,13 +84,14 @@ def test_crps_is_the_integral_of_the_squared_difference(y, mean, std):
 
 
 predicted = st.lists(
-    st.tuples(st.floats(-50, 50), st.floats(-50, 50), st.floats(0.05, 20)), min_size=1, max_size=20
+    st.tuples(st.floats(-30, 30), st.floats(-50, 50), st.floats(0.05, 20)), min_size=1, max_size=20
 )
 
 
 @given(predicted=predicted)
 def test_proper_scores_equal_those_of_scoringrules(predicted):
-    y, mean, std = np.array(predicted).T
+    z, mean, std = np.array(predicted).T
+    y = mean + z * std  # further out than 38 deviations the density of scoringrules underflows
     assert crps(y, mean, std) == pytest.approx(scoringrules.crps_normal(y, mean, std).mean())
     assert nlpd(y, mean, std) == pytest.approx(scoringrules.logs_normal(y, mean, std).mean())
     low, high = mean - 1.2 * std, mean + 0.7 * std
