@@ -51,6 +51,11 @@ if TYPE_CHECKING:
     from bayestl.models.transfer_gp import TransferGP as TransferGP
     from bayestl.study.comparison import compare as compare
     from bayestl.study.effects import option_effects as option_effects
+    from bayestl.transfer.model_shift import DirectTransfer as DirectTransfer
+    from bayestl.transfer.model_shift import LinearShift as LinearShift
+    from bayestl.transfer.model_shift import NonlinearShift as NonlinearShift
+    from bayestl.transfer.model_shift import OffsetShift as OffsetShift
+    from bayestl.transfer.source_values import SourceValuesRidge as SourceValuesRidge
 
 _HOMES = {
     "Boolean": "data.options",
@@ -59,17 +64,21 @@ _HOMES = {
     "Campaign": "campaign.campaign",
     "Categorical": "data.options",
     "ConfigSpace": "data.space",
+    "DirectTransfer": "transfer.model_shift",
     "Environment": "data.environment",
     "ExpectedImprovement": "acquisition.improvement",
     "Integer": "data.options",
     "IntegratedVariance": "acquisition.variance",
     "LMCGP": "models.gp",
+    "LinearShift": "transfer.model_shift",
     "LocalRunner": "measure.runner",
     "Mean": "baselines.mean",
     "Measurement": "data.measurement",
     "MeasurementTable": "data.table",
     "Metric": "data.measurement",
     "MultiTaskGP": "models.gp",
+    "NonlinearShift": "transfer.model_shift",
+    "OffsetShift": "transfer.model_shift",
     "Ordinal": "data.options",
     "PooledBoostedTrees": "baselines.trees",
     "PosteriorVariance": "acquisition.variance",
@@ -79,6 +88,7 @@ _HOMES = {
     "ReplayRunner": "measure.replay",
     "RidgeInteractions": "baselines.ridge",
     "SQLiteStore": "campaign.store",
+    "SourceValuesRidge": "transfer.source_values",
     "Status": "data.measurement",
     "Survey": "campaign.survey",
     "TargetOnlyGP": "models.gp",
