@@ -45,12 +45,13 @@ if TYPE_CHECKING:
     from bayestl.data.table import MeasurementTable as MeasurementTable
     from bayestl.measure.replay import ReplayRunner as ReplayRunner
     from bayestl.measure.runner import LocalRunner as LocalRunner
+    from bayestl.models.effects import option_effects as option_effects
+    from bayestl.models.effects import what_changed as what_changed
     from bayestl.models.gp import LMCGP as LMCGP
     from bayestl.models.gp import MultiTaskGP as MultiTaskGP
     from bayestl.models.gp import TargetOnlyGP as TargetOnlyGP
     from bayestl.models.transfer_gp import TransferGP as TransferGP
     from bayestl.study.comparison import compare as compare
-    from bayestl.study.effects import option_effects as option_effects
     from bayestl.transfer.model_shift import DirectTransfer as DirectTransfer
     from bayestl.transfer.model_shift import LinearShift as LinearShift
     from bayestl.transfer.model_shift import NonlinearShift as NonlinearShift
@@ -96,12 +97,13 @@ _HOMES = {
     "candidates": "data.sampling",
     "compare": "study.comparison",
     "enumerate_space": "data.sampling",
-    "option_effects": "study.effects",
+    "option_effects": "models.effects",
     "read_specification": "data.specification",
     "read_table": "data.readers",
     "resume": "campaign.loop",
     "run": "campaign.loop",
     "sample": "data.sampling",
+    "what_changed": "models.effects",
     "write_table": "data.readers",
 }
 

@@ -43,14 +43,14 @@ def fit(
     bayestl fit runs.csv --options threads,precision --metrics latency:ms,energy:J \\
         --environment board --metric latency --target xavier --model LMCGP
     """
-    from bayestl.study.effects import option_effects
+    from bayestl.models.effects import option_effects
 
     data = tables.read(path, metric, metrics, options, environment, status)
     recipe = tables.recipe(model, parameters)
     fitted = recipe.fit(data, metric=metric, target=target, seed=seed)
     diagnostics = fitted.diagnostics
     held_out = _held_out(data, recipe, metric, target, folds, seed)
-    effects = option_effects(fitted)
+    effects = option_effects(fitted, order=1)
     know = getattr(fitted, "environment_correlation", None)
     correlation: pd.DataFrame | None = None if know is None else know()
     warn(diagnostics.warnings)

@@ -14,12 +14,12 @@ from bayestl.campaign.state import State
 from bayestl.data.measurement import Metric
 from bayestl.data.space import Configuration
 from bayestl.data.table import ENVIRONMENT, STATUS, MeasurementTable
+from bayestl.models.effects import option_effects
 from bayestl.models.model import Fitted, HasPosterior
 from bayestl.report.content import Improvement, Report
 from bayestl.report.text import duration, number
 from bayestl.study.comparison import Comparison
 from bayestl.study.cross_validation import cross_validate
-from bayestl.study.effects import option_effects
 from bayestl.study.metrics import mape
 
 ENOUGH_TO_VALIDATE = 8
@@ -65,7 +65,7 @@ def campaign_report(
         methods=None if comparison is None else comparison.final,
         learning=None if comparison is None else comparison.scores,
         predictions=predictions,
-        effects=None if fitted is None else option_effects(fitted, campaign.space),
+        effects=None if fitted is None else option_effects(fitted, campaign.space, order=1),
         correlation=fitted.environment_correlation()
         if isinstance(fitted, _KnowsEnvironments)
         else None,
