@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from bayestl.models.gp import LMCGP as LMCGP
     from bayestl.models.gp import MultiTaskGP as MultiTaskGP
     from bayestl.models.gp import TargetOnlyGP as TargetOnlyGP
+    from bayestl.models.persistence import load as load
     from bayestl.models.transfer_gp import TransferGP as TransferGP
     from bayestl.study.comparison import compare as compare
     from bayestl.transfer.model_shift import DirectTransfer as DirectTransfer
@@ -97,6 +98,7 @@ _HOMES = {
     "candidates": "data.sampling",
     "compare": "study.comparison",
     "enumerate_space": "data.sampling",
+    "load": "models.persistence",
     "option_effects": "models.effects",
     "read_specification": "data.specification",
     "read_table": "data.readers",

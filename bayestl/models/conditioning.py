@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from bayestl.errors import FileError
 from bayestl.models.evidence import cholesky, leave_one_out
 from bayestl.models.fitting import Hyperparameters
+from bayestl.models.state import State
 
 BLOCK = 1_000
 """How many configurations are predicted at a time, which bounds the memory."""
+
+
+def as_tensor(array: np.ndarray) -> torch.Tensor:
+    """The array in memory of torch's own, whose alignment decides how BLAS rounds."""
+    return torch.from_numpy(array).clone()
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,46 @@ class Conditioned:
             factor, jitter = cholesky(hyperparameters.covariance(x, extra))
             alpha = torch.cholesky_solve(z.unsqueeze(-1), factor).squeeze(-1)
         return cls(hyperparameters, x, z, extra, factor, alpha, jitter)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """What `from_arrays` needs beside x, z and extra, which the parts of a mixture share.
+
+        The factor is kept, not computed again: another number of threads may round otherwise.
+        """
+        return {
+            "parameters": parameters_to_vector(self.hyperparameters.parameters()).detach().numpy(),
+            "factor": self.factor.numpy()[np.tri(len(self.z), dtype=bool)],
+            "alpha": self.alpha.numpy(),
+            "jitter": np.array([self.jitter]),
+        }
+
+    @classmethod
+    def from_arrays(
+        cls,
+        state: State,
+        hyperparameters: Hyperparameters,
+        x: torch.Tensor,
+        z: torch.Tensor,
+        extra: torch.Tensor,
+    ) -> Conditioned:
+        """The process whose arrays are in `state`, as equal in memory as in value.
+
+        `hyperparameters` have the structure of those that were kept, and take their values.
+
+        Raises
+        ------
+        FileError
+            If an array is missing or malformed.
+        """
+        n, count = len(z), sum(p.numel() for p in hyperparameters.parameters())
+        parameters = as_tensor(state.array("parameters", count))
+        vector_to_parameters(parameters, hyperparameters.parameters())
+        factor = torch.zeros(n, n, dtype=torch.float64).mT  # column by column, as LAPACK left it
+        factor.numpy()[np.tri(n, dtype=bool)] = state.array("factor", n * (n + 1) // 2)
+        if not bool((factor.diagonal() > 0).all()):
+            raise FileError("expected a Cholesky factor, got one without a positive diagonal")
+        alpha, jitter = as_tensor(state.array("alpha", n)), state.array("jitter", 1)
+        return cls(hyperparameters, x, z, extra, factor, alpha, float(jitter[0]))
 
     def marginals(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(m,) means and (m,) variances of the noise-free values at x."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,9 @@ import torch
 from bayestl.data.measurement import Metric
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
-from bayestl.errors import FitError, UnknownEnvironment
+from bayestl.errors import FileError, FitError, UnknownEnvironment
 from bayestl.models.calibration import calibration, miscalibration
-from bayestl.models.conditioning import Conditioned
+from bayestl.models.conditioning import Conditioned, as_tensor
 from bayestl.models.encoding import Encoding
 from bayestl.models.fitting import Fit, Hyperparameters, one_thread
 from bayestl.models.integration import Mixture, integrate, spaced
@@ -24,8 +25,10 @@ from bayestl.models.kernels import CoregionalizedKernel, EnvironmentNoise, value
 from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where, names_of
 from bayestl.models.observations import CONDITIONED_ROWS, FITTED_ROWS, Observations
 from bayestl.models.outliers import RARE, fit_robustly, unexplained_variance
+from bayestl.models.persistence import save
 from bayestl.models.posterior import Posterior
 from bayestl.models.scaling import Scaling, TransformName
+from bayestl.models.state import State
 
 JUDGED_ROWS = 200
 """Leave-one-out calibration looks at no more target measurements than this."""
@@ -209,6 +212,76 @@ class FittedGP:
         where = torch.tensor([position[name] for name in names], dtype=torch.float64)
         return torch.cat([self.encoding.encode(frame), where.unsqueeze(-1)], dim=-1), frame.index
 
+    def save(self, path: str | Path) -> None:
+        """Write the process to one file, whole or not at all; see `persistence.save`.
+
+        Raises
+        ------
+        FileError
+            If the file cannot be written.
+        """
+        save(self, path)
+
+    def to_state(self) -> State:
+        """Everything that its answers depend on; see `persistence`."""
+        parts = self.mixture.parts
+        processes = [self.belief, *(part for part in parts if part is not self.belief)]
+        kernel = self.belief.hyperparameters.kernel
+        plain = {
+            "scaling": asdict(self.scaling),
+            "environments": list(self.environments),
+            "table_order": list(self.table_order),
+            "latents": len(kernel.options),
+            "stretch": kernel.stretch,
+            "processes": len(processes),
+            "mixed": [next(i for i, p in enumerate(processes) if p is part) for part in parts],
+        }
+        arrays = {
+            f"{place}.{name}": array
+            for place, process in enumerate(processes)
+            for name, array in process.to_arrays().items()
+        }
+        shared = {name: getattr(self.belief, name).numpy() for name in ("x", "z", "extra")}
+        return State.of(self, plain, shared | arrays)
+
+    @classmethod
+    def from_state(cls, state: State) -> FittedGP:
+        """The process that `to_state` described; raises as `Persistent.from_state`."""
+        encoding = Encoding(state.space)
+        environments = state.values("environments", str)
+        z = as_tensor(state.array("z", None))
+        x = as_tensor(state.array("x", len(z), encoding.width + 1))
+        extra = as_tensor(state.array("extra", len(z)))
+        if not set(x[:, -1].tolist()) <= set(range(len(environments))):
+            raise FileError(f"expected measurements in {len(environments)} environments")
+        latents, stretch = state.value("latents", int), state.value("stretch", bool)
+        if not 1 <= latents <= len(state.array("0.parameters", None)):
+            raise FileError(f"expected at least one latent function, got {latents}")
+        processes = [
+            Conditioned.from_arrays(
+                state.within(f"{place}."),
+                _hyperparameters(encoding, len(environments), latents, stretch),
+                x,
+                z,
+                extra,
+            )
+            for place in range(state.value("processes", int))
+        ]
+        scaling = Scaling(**state.value("scaling", dict))
+        if not (type(scaling.log) is bool and math.isfinite(scaling.centre) and scaling.spread > 0):
+            raise FileError(f"expected a scaling, got {scaling}")
+        return cls(
+            metric=state.metric,
+            target=state.target,
+            diagnostics=state.diagnostics,
+            encoding=encoding,
+            scaling=scaling,
+            environments=environments,
+            table_order=state.values("table_order", str),
+            belief=processes[0],
+            mixture=Mixture(tuple(processes[place] for place in state.values("mixed", int))),
+        )
+
     def position(self, environment: str | None = None) -> int:
         """The position of an environment, the target's unless named."""
         name = self.target if environment is None else environment
@@ -247,6 +320,16 @@ class FittedGP:
         return density.numpy() - math.log(self.scaling.spread)
 
 
+def _hyperparameters(
+    encoding: Encoding, environments: int, latents: int, stretch: bool
+) -> Hyperparameters:
+    """Kernel and noise at the modes of their priors."""
+    return Hyperparameters(
+        CoregionalizedKernel(encoding.groups, environments, latents, stretch),
+        EnvironmentNoise(environments),
+    )
+
+
 def _fit(
     recipe: MultiTaskGP | LMCGP | TargetOnlyGP,
     table: MeasurementTable,
@@ -258,12 +341,7 @@ def _fit(
     stretch: bool,
 ) -> FittedGP:
     seen = Observations.of(table, metric, target, recipe.transform)
-    environments = len(seen.environments)
-    groups = seen.encoding.groups
-    hyperparameters = Hyperparameters(
-        CoregionalizedKernel(groups, environments, latents, stretch),
-        EnvironmentNoise(environments),
-    )
+    hyperparameters = _hyperparameters(seen.encoding, len(seen.environments), latents, stretch)
     fitted_rows = seen.subset(FITTED_ROWS, seed)
     with one_thread():
         outcome, belief = _infer(seen, hyperparameters, fitted_rows, seed)

@@ -66,6 +66,22 @@ class Diagnostics:
     warnings: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The diagnostics as plain JSON values."""
+        return {
+            "model": self.model,
+            "n_source": self.n_source,
+            "n_target": self.n_target,
+            "dropped": dict(self.dropped),
+            "warnings": list(self.warnings),
+            "details": dict(self.details),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Diagnostics:
+        """The diagnostics that `to_dict` wrote."""
+        return cls(**{**values, "warnings": tuple(values["warnings"])})
+
 
 class Fitted(Protocol):
     """A model that has seen a table."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +24,7 @@ from bayestl.models.conformal import FEW_POINTS, PRIOR_SIZE, HeldOut, Regressor
 from bayestl.models.encoding import Encoding
 from bayestl.models.model import QUANTILES, Configs, Diagnostics
 from bayestl.models.observations import Observations
+from bayestl.models.persistence import save
 from bayestl.models.scaling import Scaling, quantile_column
 
 FOLDS = 10
@@ -214,6 +216,16 @@ class FittedRegression:
         for column, end in zip(columns, ends, strict=True):
             result[column] = self.scaling.unscale(end)
         return result
+
+    def save(self, path: str | Path) -> None:
+        """Refuse: a regressor of another library can only be kept as a pickle.
+
+        Raises
+        ------
+        FileError
+            Always; the message says what can be kept.
+        """
+        save(self, path)
 
     def _predict(self, x: np.ndarray, levels: Sequence[float]) -> list[np.ndarray]:
         """The centre, the robust standard deviation and the quantiles of z."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,10 +21,13 @@ import pandas as pd
 from bayestl.data.measurement import Metric
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
+from bayestl.errors import FileError
 from bayestl.models.gp import LMCGP, FittedGP, MultiTaskGP, TargetOnlyGP
 from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where
+from bayestl.models.persistence import save
 from bayestl.models.posterior import Posterior
 from bayestl.models.scaling import TransformName
+from bayestl.models.state import State
 
 ENOUGH_TO_JUDGE = 5
 """Target measurements below which leave-one-out scores decide nothing."""
@@ -159,6 +163,29 @@ class FittedTransferGP:
     def environment_correlation(self) -> pd.DataFrame:
         """Environments x environments: how alike their responses to the options are."""
         return self._member(None, every=True).environment_correlation()
+
+    def save(self, path: str | Path) -> None:
+        """Write every member to one file, whole or not at all; see `persistence.save`.
+
+        Raises
+        ------
+        FileError
+            If the file cannot be written.
+        """
+        save(self, path)
+
+    def to_state(self) -> State:
+        """Everything that its answers depend on; see `persistence`."""
+        return State({"choice": asdict(self.choice), "recipe": self.recipe}, members=self.members)
+
+    @classmethod
+    def from_state(cls, state: State) -> FittedTransferGP:
+        """The members that `to_state` described; raises as `Persistent.from_state`."""
+        choice = Choice(**state.value("choice", dict))
+        members = dict(state.members)
+        if choice.name not in members or not all(isinstance(m, FittedGP) for m in members.values()):
+            raise FileError(f"expected {choice.name!r} among the members, got {list(members)}")
+        return cls(members, choice, state.value("recipe", str))
 
     def _member(self, environment: Where, every: bool = False) -> FittedGP:
         """The chosen process; where it knows only the target, the preferred one for the rest."""
