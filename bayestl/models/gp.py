@@ -18,6 +18,7 @@ from bayestl.data.table import MeasurementTable
 from bayestl.errors import FileError, FitError, UnknownEnvironment
 from bayestl.models.calibration import calibration, miscalibration
 from bayestl.models.conditioning import Conditioned, as_tensor
+from bayestl.models.effects import Explained
 from bayestl.models.encoding import Encoding
 from bayestl.models.fitting import Fit, Hyperparameters, one_thread
 from bayestl.models.integration import Mixture, integrate, spaced
@@ -121,7 +122,7 @@ class TargetOnlyGP:
 
 
 @dataclass(frozen=True)
-class FittedGP:
+class FittedGP(Explained):
     """A coregionalized process that has seen a table.
 
     Parameters

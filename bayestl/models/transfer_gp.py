@@ -22,6 +22,7 @@ from bayestl.data.measurement import Metric
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
 from bayestl.errors import FileError
+from bayestl.models.effects import Explained
 from bayestl.models.gp import LMCGP, FittedGP, MultiTaskGP, TargetOnlyGP
 from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where
 from bayestl.models.persistence import save
@@ -93,7 +94,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class FittedTransferGP:
+class FittedTransferGP(Explained):
     """The members that were fitted, of which the chosen one answers.
 
     Parameters

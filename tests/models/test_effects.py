@@ -14,6 +14,7 @@ from bayestl.models.effects import option_effects, what_changed
 from bayestl.models.gp import MultiTaskGP
 from bayestl.models.model import Diagnostics
 from bayestl.models.posterior import Posterior
+from bayestl.models.transfer_gp import TransferGP
 
 GRID = ConfigSpace(
     {"a": Ordinal((1, 2, 3, 4)), "b": Boolean(), "c": Categorical(("x", "y", "z")), "d": Boolean()}
@@ -239,3 +240,18 @@ def test_a_fitted_process_says_what_changed(make_table):
     assert persisting["low"] < 0 < persisting["high"]
     with pytest.raises(UnknownEnvironment, match="moon"):
         what_changed(fitted, "moon")
+
+
+def test_a_fitted_process_can_be_asked_itself(make_table, monkeypatch):
+    monkeypatch.setattr("bayestl.models.effects.CONFIGURATIONS", 64)
+    table = make_table({"old": (20, 1.0, 0.0), "new": (6, 1.0, 1.0)})
+    for recipe in (MultiTaskGP(), TransferGP()):
+        fitted = recipe.fit(table, metric="latency", target="new")
+        pd.testing.assert_frame_equal(
+            fitted.option_effects("old", order=1),
+            option_effects(fitted, environment="old", order=1),
+        )
+        pd.testing.assert_frame_equal(
+            fitted.what_changed("old", order=1, seed=2),
+            what_changed(fitted, "old", "new", order=1, seed=2),
+        )
