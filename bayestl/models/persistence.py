@@ -179,8 +179,8 @@ def _tree(fitted: Any, place: str, arrays: dict[str, np.ndarray]) -> dict[str, A
     kind = type(fitted).__name__
     if kind not in KINDS or not isinstance(fitted, Persistent):
         raise FileError(
-            f"a {kind} cannot be kept without pickling it, which would run code when it is read; "
-            f"these can: {', '.join(KINDS)}. Keep the table (write_table) and fit again"
+            f"a {kind} cannot be kept without a pickle, which runs code when it is read; a process "
+            f"of TransferGP and its like can ({', '.join(KINDS)}). Keep the table and fit again"
         )
     state = fitted.to_state()
     arrays |= {place + name: np.ascontiguousarray(a) for name, a in state.arrays.items()}
