@@ -1,9 +1,10 @@
-"""Laws that every baseline keeps as a `Model`, on tables from nothing to plenty."""
+"""Laws that every baseline and transfer strategy keeps as a `Model`, on tables of any size."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from bayestl.baselines.mean import Mean
 from bayestl.baselines.ridge import RidgeInteractions
 from bayestl.baselines.trees import BoostedTrees, PooledBoostedTrees, RandomForest
 from bayestl.data.environment import Environment
@@ -12,6 +13,8 @@ from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import ConfigurationError, FitError, TableError, UnknownEnvironment
 from bayestl.models.model import HasPosterior
+from bayestl.transfer.model_shift import DirectTransfer, LinearShift, NonlinearShift, OffsetShift
+from bayestl.transfer.source_values import SourceValuesRidge
 
 SPACE = ConfigSpace(
     {
@@ -23,9 +26,24 @@ SPACE = ConfigSpace(
     },
     conditions={"spin": "mode == 'a'"},
 )
-ALL = [RandomForest(trees=60), BoostedTrees(), PooledBoostedTrees(), RidgeInteractions()]
-EVERY = pytest.mark.parametrize("recipe", ALL, ids=lambda recipe: type(recipe).__name__)
-TARGET_ONLY = [recipe for recipe in ALL if not isinstance(recipe, PooledBoostedTrees)]
+TARGET_ONLY = [RandomForest(trees=60), BoostedTrees(), RidgeInteractions(), Mean()]
+FOREST = RandomForest(trees=30)
+STRATEGIES = [
+    DirectTransfer(FOREST),
+    OffsetShift(FOREST),
+    LinearShift(FOREST),
+    NonlinearShift(FOREST, trees=60),
+    SourceValuesRidge(),
+]
+ALL = [*TARGET_ONLY, PooledBoostedTrees(), *STRATEGIES]
+BLIND = (Mean, DirectTransfer)  # to the options, or to how the target differs
+
+
+def each(recipes):
+    return pytest.mark.parametrize("recipe", recipes, ids=lambda recipe: type(recipe).__name__)
+
+
+EVERY = each(ALL)
 
 
 def configurations(n, seed):
@@ -40,10 +58,10 @@ def configurations(n, seed):
     return list(result.values())
 
 
-def table(n_source=30, n_target=12, seed=0, shift=0.0):
-    rng = np.random.default_rng(seed)
+def table(n_source=64, n_target=12, seed=0, shift=0.0):
     rows = []
-    for environment, n in (("laptop", n_source), ("board", n_target)):
+    for place, (environment, n) in enumerate((("laptop", n_source), ("board", n_target))):
+        rng = np.random.default_rng((seed, place))
         for config in configurations(n, rng.integers(1 << 30)):
             y = (1 + (environment == "board")) * config["batch"] ** 0.8
             y *= {"a": 1, "b": 2, "c": 0.7}[config["mode"]] * np.exp(0.05 * rng.normal())
@@ -129,7 +147,7 @@ def test_intervals_cover_new_measurements(recipe):
     assert 0.82 < np.mean(inside) < 0.99
 
 
-@EVERY
+@each([recipe for recipe in ALL if not isinstance(recipe, BLIND)])
 def test_it_learns(recipe):
     test = table(1, 60, seed=9).of("board")
     y = test.frame["latency"].to_numpy()
@@ -158,14 +176,14 @@ def test_constant_measurements_predict_their_constant(recipe):
 
 @EVERY
 def test_diagnostics_say_what_the_fit_stood_on(recipe):
-    data = table(n_source=30, n_target=12)
+    data = table(n_target=12)
     frame = data.frame.copy()
     frame.loc[frame.index[-3:], ["status", "latency"]] = ["timeout", np.nan]
     fitted = fit(recipe, MeasurementTable(frame, data.space, data.environments, data.metrics))
     diagnostics = fitted.diagnostics
     assert diagnostics.model == str(recipe)
     assert diagnostics.n_target == 9
-    assert diagnostics.n_source == (30 if isinstance(recipe, PooledBoostedTrees) else 0)
+    assert diagnostics.n_source == (0 if recipe in TARGET_ONLY else 64)
     assert diagnostics.dropped == {"timeout": 3}
     assert fitted.metric.unit == "ms"
     assert fitted.target == "board"
@@ -185,7 +203,22 @@ def test_bad_requests_are_clear_errors(recipe):
         fitted.predict([{"batch": 3}])
 
 
-@pytest.mark.parametrize("recipe", TARGET_ONLY, ids=lambda recipe: type(recipe).__name__)
+@each(TARGET_ONLY)
 def test_a_target_without_measurements_is_an_error_that_says_what_to_do(recipe):
     with pytest.raises(FitError, match=r"in 'board', got none; measure some.*TransferGP"):
         fit(recipe, table(n_target=0))
+
+
+@each(STRATEGIES)
+def test_a_strategy_predicts_before_the_target_is_measured(recipe):
+    fitted = fit(recipe, table(n_target=0))
+    prediction = fitted.predict(configurations(9, 5))
+    assert (prediction["q95"] > 3 * prediction["q50"]).all()
+    assert fitted.diagnostics.n_target == 0
+    assert any("nothing was measured" in warning for warning in fitted.diagnostics.warnings)
+
+
+@each(STRATEGIES)
+def test_a_strategy_without_a_source_is_an_error_that_says_what_to_do(recipe):
+    with pytest.raises(FitError, match=r"in a source environment, got none.*TargetOnlyGP"):
+        fit(recipe, table(n_source=0))

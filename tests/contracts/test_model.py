@@ -12,9 +12,17 @@ from bayestl.errors import ConfigurationError, TableError, UnknownEnvironment
 from bayestl.models.gp import LMCGP, MultiTaskGP, TargetOnlyGP
 from bayestl.models.model import HasPosterior
 from bayestl.models.transfer_gp import TransferGP
+from bayestl.transfer.model_shift import DirectTransfer, LinearShift, NonlinearShift, OffsetShift
 
-ALL = [TransferGP(), MultiTaskGP(), LMCGP(), TargetOnlyGP()]
-EVERY = pytest.mark.parametrize("recipe", ALL, ids=lambda recipe: type(recipe).__name__)
+PROCESSES = [TransferGP(), MultiTaskGP(), LMCGP(), TargetOnlyGP()]
+STRATEGIES = [DirectTransfer(), OffsetShift(), LinearShift(), NonlinearShift()]
+
+
+def each(recipes):
+    return pytest.mark.parametrize("recipe", recipes, ids=lambda recipe: type(recipe).__name__)
+
+
+EVERY = each([*PROCESSES, *STRATEGIES])
 
 SPACE = ConfigSpace(
     {
@@ -103,7 +111,7 @@ def test_what_is_unknown_is_refused(recipe):
         fitted.predict(data.configurations()[["batch"]])
 
 
-@EVERY
+@each(PROCESSES)
 def test_the_posterior_is_a_joint_gaussian(recipe):
     data = table()
     fitted = fit(recipe, data)
