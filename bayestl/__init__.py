@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from bayestl.data.table import MeasurementTable as MeasurementTable
     from bayestl.measure.replay import ReplayRunner as ReplayRunner
     from bayestl.measure.runner import LocalRunner as LocalRunner
+    from bayestl.models.conformalized import Conformal as Conformal
     from bayestl.models.effects import option_effects as option_effects
     from bayestl.models.effects import what_changed as what_changed
     from bayestl.models.gp import LMCGP as LMCGP
@@ -66,6 +67,7 @@ _HOMES = {
     "Campaign": "campaign.campaign",
     "Categorical": "data.options",
     "ConfigSpace": "data.space",
+    "Conformal": "models.conformalized",
     "DirectTransfer": "transfer.model_shift",
     "Environment": "data.environment",
     "ExpectedImprovement": "acquisition.improvement",

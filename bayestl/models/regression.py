@@ -303,7 +303,7 @@ def fitted_regression(
             dropped=observations.dropped,
             warnings=(*warnings, *_warnings(recipe, observations, held_out)),
             details={
-                "log": observations.scaling.log,
+                "transform": "log" if observations.scaling.log else "identity",
                 "calibration_points": held_out.points,
                 **(details or {}),
             },

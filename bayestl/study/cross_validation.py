@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
-from bayestl.data.table import ENVIRONMENT, MeasurementTable
+from bayestl.data.table import MeasurementTable
 from bayestl.errors import TableError
+from bayestl.models.folds import target_folds
 from bayestl.models.model import Model
 
 
@@ -36,23 +36,17 @@ def cross_validate(
         If the target has fewer than two configurations, or there are fewer than two folds.
     """
     usable = table.usable(metric)
-    positions = np.flatnonzero((usable.frame[ENVIRONMENT] == target).to_numpy())
-    configurations = usable.configurations().iloc[positions]
-    keys = [usable.space.key(c) for c in usable.space.records(configurations)]
-    number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-    if folds < 2 or len(number) < 2:
+    splits = list(target_folds(usable, target, folds, seed))
+    if len(splits) < 2:
         raise TableError(
             f"expected at least two folds and two measured configurations of {target!r}, got "
-            f"{folds} and {len(number)}"
+            f"{folds} folds and {len(usable.of(target).configurations().drop_duplicates())}"
         )
-    shuffled = np.random.default_rng(seed).permutation(len(number)) % min(folds, len(number))
-    fold = np.array([shuffled[number[key]] for key in keys])
     parts = []
-    for out in range(shuffled.max() + 1):
-        held = positions[fold == out]
-        kept = np.setdiff1d(np.arange(len(usable)), held)
+    for kept, held in splits:
         fitted = model.fit(usable.select(kept), metric=metric, target=target, seed=seed)
-        prediction = fitted.predict(configurations[fold == out])
-        parts.append(prediction.assign(measured=usable.frame[metric].iloc[held].to_numpy()))
-    result = pd.concat(parts).loc[configurations.index].reset_index(drop=True)
+        out = usable.frame.iloc[held]
+        prediction = fitted.predict(out[list(usable.space.names)])
+        parts.append(prediction.assign(measured=out[metric].to_numpy()))
+    result = pd.concat(parts).sort_index().reset_index(drop=True)
     return result[["measured", *result.columns.drop("measured")]]

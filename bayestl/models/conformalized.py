@@ -1,0 +1,245 @@
+"""`Conformal`: any model, with intervals that cover as often as they say.
+
+The target's measurements are held out fold by fold; what a member k that did not see y_i said
+of it gives the score
+
+    s_i = max((m_k - y_i) / (m_k - l_k), (y_i - m_k) / (u_k - m_k))     at x_i
+
+with m the median and l, u the ends of the model's own central 68 % interval, so that wide
+intervals stay wide and narrow ones narrow (locally weighted conformal prediction: Lei, G'Sell,
+Rinaldo, Tibshirani and Wasserman, 2018). The upper end of a central interval of level p is the
+ceil(p (n + 1))-th smallest of m_k(x) + s_i (u_k(x) - m_k(x)), i = 1..n, the lower one mirrors
+it: the CV+ of Barber, Candes, Ramdas and Tibshirani (2021, "Predictive inference with the
+jackknife+"), which covers about p of new measurements, and 2 p - 1 of them at least, if they
+are exchangeable with those held out. With one part held out for good and one member it
+is split conformal prediction, and covers p.
+
+All of it is of the logarithm where the model works on that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from bayestl.data.measurement import Metric
+from bayestl.data.space import ConfigSpace
+from bayestl.data.table import MeasurementTable
+from bayestl.errors import FitError
+from bayestl.models.folds import target_folds
+from bayestl.models.model import QUANTILES, Configs, Diagnostics, Fitted, Model
+from bayestl.models.scaling import quantile_column
+
+CENTRAL = (0.159, 0.5, 0.841)
+"""The quantiles of the model that say where the middle is and how wide to either side."""
+
+LEVEL = QUANTILES[-1] - QUANTILES[0]
+"""Of the interval that `predict` reports unless told."""
+
+
+@dataclass(frozen=True)
+class Conformal:
+    """Recipe: another model with its intervals rescaled to what held-out measurements need.
+
+    Fits the model once more for each fold. An interval whose level exceeds n / (n + 1), with n
+    measurements held out, has no finite width by that rule; then the model's own width
+    answers, or the widest that the rule gives if that is wider, and `diagnostics` warns.
+
+    Parameters
+    ----------
+    model : the recipe to wrap
+    folds : into how many the target's configurations are cut, no more than there are
+    split : the share of them to hold out for good instead, in one fit that costs the
+        accuracy of what it does not see; None for folds
+    """
+
+    model: Model
+    folds: int = 10
+    split: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.folds < 2:
+            raise FitError(f"expected at least two folds, got {self.folds}")
+        if self.split is not None and not 0 < self.split < 1:
+            raise FitError(f"expected a share to hold out between 0 and 1, got {self.split}")
+
+    def fit(
+        self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
+    ) -> FittedConformal:
+        """The model fitted to every usable row, or to those not held out; see `Model.fit`."""
+        table.environment(target)
+        usable = table.usable(metric)
+        parts = self._parts(usable, target, seed)
+        members = [
+            self.model.fit(usable.select(kept), metric=metric, target=target, seed=seed)
+            for kept, _ in parts
+        ]
+        if self.split is not None and members:
+            fitted = members[0]
+        else:
+            fitted = self.model.fit(table, metric=metric, target=target, seed=seed)
+        log = fitted.diagnostics.details.get("transform") == "log"
+        # held out for good, a value that is not positive was no part of that choice
+        log = log and bool((usable.of(target).frame[metric] > 0).all())
+        scores = [
+            _scores(member, usable.select(held), metric, log)
+            for member, (_, held) in zip(members, parts, strict=True)
+        ]
+        return FittedConformal(fitted, tuple(members), tuple(scores), log, repr(self))
+
+    def _parts(
+        self, usable: MeasurementTable, target: str, seed: int
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The rows to learn from and to hold out; none where nothing would be left to learn."""
+        count = self.folds if self.split is None else len(usable)
+        parts = list(target_folds(usable, target, count, seed))
+        if len(parts) < 2:
+            return []
+        if self.split is None:
+            return parts
+        held_out = min(max(1, round(self.split * len(parts))), len(parts) - 1)
+        held = np.concatenate([held for _, held in parts[:held_out]])
+        return [(np.setdiff1d(np.arange(len(usable)), held), held)]
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What a model says of n configurations, on the logarithm or not.
+
+    Parameters
+    ----------
+    middle : (n,) medians
+    below, above : (n,) how far its central 68 % interval reaches to either side
+    """
+
+    middle: np.ndarray
+    below: np.ndarray
+    above: np.ndarray
+
+    @classmethod
+    def of(cls, fitted: Fitted, configs: Configs, log: bool) -> Ends:
+        """The model's own quantiles."""
+        values = fitted.predict(configs, quantiles=CENTRAL)
+        columns = [values[quantile_column(level)].to_numpy(float) for level in CENTRAL]
+        low, middle, high = np.log(columns) if log else columns
+        least = np.finfo(float).eps * np.maximum(1.0, np.abs(middle))  # a model may be too sure
+        return cls(middle, np.maximum(middle - low, least), np.maximum(high - middle, least))
+
+
+@dataclass(frozen=True)
+class FittedConformal:
+    """A fitted model, and what it takes to make its intervals cover.
+
+    Parameters
+    ----------
+    fitted : the model that gives medians, means and standard deviations
+    members : the models that left some of the target's measurements out
+    scores : for each member, those of the measurements that it left out
+    log : whether they are of the logarithm
+    recipe : in words, for diagnostics
+    """
+
+    fitted: Fitted
+    members: tuple[Fitted, ...]
+    scores: tuple[np.ndarray, ...]
+    log: bool
+    recipe: str
+
+    @property
+    def space(self) -> ConfigSpace:
+        """The union space of the table."""
+        return self.fitted.space
+
+    @property
+    def metric(self) -> Metric:
+        """What is predicted."""
+        return self.fitted.metric
+
+    @property
+    def target(self) -> str:
+        """The environment that is predicted unless another is named."""
+        return self.fitted.target
+
+    @property
+    def points(self) -> int:
+        """How many measurements were held out."""
+        return sum(map(len, self.scores))
+
+    @property
+    def diagnostics(self) -> Diagnostics:
+        """What the model says, with the number of measurements behind the intervals."""
+        inner, points = self.fitted.diagnostics, self.points
+        widest = points / (points + 1)
+        conformal = {
+            "points": points,
+            "fits": len(self.members),
+            "widest_level": widest,
+            "widening": float(np.median(np.concatenate(self.scores))) if points else None,
+        }
+        warnings = inner.warnings
+        if _rank(LEVEL, points) > points:
+            few = (
+                f"{points} measurements held out calibrate intervals of at most "
+                f"{100 * widest:.0f} %; wider ones are the model's own, or as wide as that"
+            )
+            warnings = (*warnings, few)
+        return replace(
+            inner,
+            model=self.recipe,
+            warnings=warnings,
+            details={**inner.details, "conformal": conformal},
+        )
+
+    def predict(
+        self,
+        configs: Configs,
+        environment: str | None = None,
+        quantiles: Sequence[float] = QUANTILES,
+    ) -> pd.DataFrame:
+        """What a new measurement would give, in the metric's unit; see `Fitted.predict`.
+
+        Quantiles of the target are calibrated; `mean` and `std` are the model's own, and so
+        is everything said of another environment.
+        """
+        own = self.fitted.predict(configs, environment, quantiles)
+        if environment not in (None, self.target) or not self.members or not len(own):
+            return own
+        centre = Ends.of(self.fitted, configs, self.log)
+        every = [Ends.of(member, configs, self.log) for member in self.members]
+        for level in quantiles:
+            column = quantile_column(level)
+            upper = level >= 0.5
+            sign = 1.0 if upper else -1.0
+            reach = [
+                sign * (ends.middle - centre.middle) + score * (ends.above if upper else ends.below)
+                for ends, scores in zip(every, self.scores, strict=True)
+                for score in scores
+            ]
+            rank = _rank(abs(2 * level - 1), self.points)
+            if rank == 0:
+                continue
+            width = np.sort(reach, axis=0)[min(rank, self.points) - 1].clip(min=0.0)
+            calibrated = centre.middle + sign * width
+            calibrated = np.exp(calibrated) if self.log else calibrated
+            if rank > self.points:
+                widest = np.maximum if upper else np.minimum
+                calibrated = widest(calibrated, own[column].to_numpy(float))
+            own[column] = calibrated
+        return own
+
+
+def _scores(member: Fitted, rows: MeasurementTable, metric: str, log: bool) -> np.ndarray:
+    """(n,) how many of the member's half-widths each measurement is away from its middle."""
+    measured = rows.frame[metric].to_numpy(float)
+    ends = Ends.of(member, rows.configurations(), log)
+    error = (np.log(measured) if log else measured) - ends.middle
+    return np.where(error > 0, error / ends.above, -error / ends.below)
+
+
+def _rank(level: float, points: int) -> int:
+    """Which of the sorted scores is the end of an interval; beyond `points`, none is."""
+    return math.ceil(round(level * (points + 1), 9))
