@@ -12,14 +12,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2
 
-from bayestl.data.sampling import candidates
+from bayestl.data.sampling import candidates, sample
 from bayestl.data.space import ConfigSpace
 from bayestl.models.anova import Anova, Functions, Term, is_number
 from bayestl.models.model import Fitted, HasPosterior
 
 CONFIGURATIONS = 1024
-"""In a larger space as many are sampled, over all environments asked for: a power of two, at
-which Sobol's points are balanced."""
+"""Of a larger space as many are sampled, over all environments asked for."""
 
 DRAWS = 200
 MOST_GROUPS = 8
@@ -53,7 +52,8 @@ def option_effects(
     -------
     `option` and `other`, the pair's second option or empty; `effect`, the share, for a pair of
     what the two do together and neither does alone; `low` and `high`, a 90 % interval over
-    draws from the posterior (NaN for a model without one); `best`, the level, range or
+    draws from the posterior (NaN for a model without one), to which a sample of a large space
+    adds an error of a few hundredths; `best`, the level, range or
     combination that is best on average, and `ratio`, how many times worse the worst is (NaN if
     a value is not positive)
     """
@@ -65,10 +65,10 @@ def option_effects(
     rows = [
         (
             *_names(term),
-            *_interval(anova.shares(functions, term, basis)),
+            *_interval(anova.shares(functions, term, weights)),
             *_best(loss, term, groups, log),
         )
-        for term, basis in anova.terms()
+        for term, weights in anova.terms()
     ]
     columns = ["option", "other", "effect", "low", "high", "best", "ratio"]
     frame = pd.DataFrame(rows, columns=columns)
@@ -128,18 +128,18 @@ def what_changed(
     doubt = None if covariance is None else _of_difference(covariance)
     least = NEGLIGIBLE**2 * np.square(mean[:n] - mean[:n].mean()).sum()
     rows = []
-    for term, basis in anova.terms():
-        old, new = (anova.sizes(functions, term, basis) for functions in (before, after))
-        size = float(anova.sizes(expected, term, basis)[0])
+    for term, weights in anova.terms():
+        old, new = (anova.sizes(functions, term, weights) for functions in (before, after))
+        size = float(anova.sizes(expected, term, weights)[0])
         rows.append(
             (
                 *_names(term),
                 float(np.median(old)),
                 float(np.median(new)),
                 *_interval(new - old),
-                float(np.median(anova.shares(between, term, basis))),
+                float(np.median(anova.shares(between, term, weights))),
                 float(np.exp(size)) if log else np.nan,
-                np.nan if doubt is None else _sureness(anova, expected, term, basis, doubt, least),
+                _sureness(anova, expected, term, weights, doubt, least),
             )
         )
     columns = ["option", "other", "source", "target", "difference", "low", "high"]
@@ -166,8 +166,12 @@ class Explained:
 def _anova(
     fitted: Fitted, space: ConfigSpace | None, limit: int, order: int, seed: int
 ) -> tuple[pd.DataFrame, Anova]:
-    pool = candidates(fitted.space if space is None else space, limit, seed=seed)
-    return pool, Anova(pool, sampled=len(pool) == limit, order=order)
+    space = fitted.space if space is None else space
+    pool = candidates(space, limit, seed=seed)
+    sampled = len(pool) == limit
+    if sampled:  # in a Sobol sequence some pairs of two-level options are the same as others
+        pool = sample(space, limit, method="latin_hypercube", seed=seed)
+    return pool, Anova(pool, sampled, bool(space.constraints or space.conditions), order)
 
 
 def _belief(
@@ -211,19 +215,21 @@ def _sureness(
     anova: Anova,
     expected: Functions,
     term: Term,
-    basis: np.ndarray,
-    covariance: np.ndarray,
+    weights: np.ndarray,
+    covariance: np.ndarray | None,
     least: float,
 ) -> float:
     """The largest credible level at which a term's part of the difference is not zero."""
-    if not basis.shape[1]:
+    if covariance is None:
+        return np.nan
+    if not weights.shape[1]:
         return 0.0
-    noise = float(anova.chance(expected, term, basis)[0]) if anova.sampled else 0.0
-    floor = max(noise + least, np.finfo(float).tiny)
-    doubt = basis.T @ covariance @ basis + floor * np.eye(basis.shape[1])
-    coefficients = expected.centred[0] @ basis
+    noise = float(anova.chance(expected, term, weights)[0]) if anova.sampled else 0.0
+    doubt = weights.T @ covariance @ weights + noise * weights.T @ weights
+    doubt += max(least, np.finfo(float).tiny) * np.eye(len(doubt))
+    coefficients = expected.centred[0] @ weights
     distance = float(coefficients @ np.linalg.solve(doubt, coefficients))
-    return float(chi2.cdf(distance, basis.shape[1]))
+    return float(chi2.cdf(distance, weights.shape[1]))
 
 
 def _names(term: Term) -> tuple[str, str]:

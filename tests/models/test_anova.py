@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayestl.data.options import Boolean, Categorical, Integer, Ordinal, Real
-from bayestl.data.sampling import candidates, enumerate_space, sample
+from bayestl.data.sampling import enumerate_space, sample
 from bayestl.data.space import ConfigSpace
 from bayestl.models.anova import Anova
 
@@ -19,10 +19,10 @@ MIXED = ConfigSpace(
 GRID = enumerate_space(MIXED)
 
 
-def shares(pool, values, *, sampled, order=2) -> dict:
-    anova = Anova(pool, sampled, order)
+def shares(pool, values, *, sampled, tied=False, order=2) -> dict:
+    anova = Anova(pool, sampled, tied, order)
     functions = anova.functions(np.asarray(values, float)[None])
-    return {term: anova.shares(functions, term, basis)[0] for term, basis in anova.terms()}
+    return {term: anova.shares(functions, term, weights)[0] for term, weights in anova.terms()}
 
 
 def conditional_variance(values, names) -> float:
@@ -47,12 +47,12 @@ def test_on_a_whole_grid_they_are_the_definition(seed):
 def test_ishigami(seed):
     """Ishigami and Homma (1990), with the indices in closed form."""
     space = ConfigSpace({name: Real(-np.pi, np.pi) for name in ("x", "y", "z")})
-    pool = candidates(space, 1024, seed=seed)
+    pool = sample(space, 1024, method="latin_hypercube", seed=seed)
     x, y, z = pool.to_numpy(float).T
     found = shares(pool, np.sin(x) + 7 * np.sin(y) ** 2 + 0.1 * z**4 * np.sin(x), sampled=True)
     expected = {("x",): 0.3139, ("y",): 0.4424, ("z",): 0.0, ("x", "z"): 0.2437}
     for term, share in found.items():
-        assert share == pytest.approx(expected.get(term, 0.0), abs=0.02), term
+        assert share == pytest.approx(expected.get(term, 0.0), abs=0.05), term
 
 
 def test_a_sample_of_mixed_options_finds_what_the_whole_space_has():
@@ -64,7 +64,7 @@ def test_a_sample_of_mixed_options_finds_what_the_whole_space_has():
             "r": Real(1, 1000, log=True),
         }
     )
-    pool = sample(space, 1024, seed=1)
+    pool = sample(space, 1024, method="latin_hypercube", seed=1)
     b0, b1 = pool["b0"].to_numpy(float), pool["b1"].to_numpy(float)
     n, c = pool["n"].to_numpy(float), (pool["c"] == "w").to_numpy(float)
     values = b0 + 1.5 * b0 * b1 + 0.08 * n + 2 * c * (n > 20) + np.log10(pool["r"].astype(float))
@@ -108,13 +108,21 @@ def test_neither_names_nor_order_nor_unit_matter(seed, order):
 
 
 def test_what_a_sample_shows_by_chance_is_subtracted():
-    pool = candidates(ConfigSpace({f"x{i}": Real(0, 1) for i in range(10)}), 512)
+    pool = sample(ConfigSpace({f"x{i}": Real(0, 1) for i in range(10)}), 512, method="uniform")
     rng = np.random.default_rng(0)
-    noise = Anova(pool, True)
+    noise = Anova(pool, sampled=True)
     functions = noise.functions(rng.normal(size=(50, 512)))
-    for term, basis in noise.terms():
-        chance = basis.shape[1] / 512  # what it would be without
-        assert noise.shares(functions, term, basis).mean() < 0.6 * chance
+    for term, weights in noise.terms():
+        chance = np.square(weights).sum() / 512  # what it would be without
+        assert noise.shares(functions, term, weights).mean() < 0.6 * chance
+
+
+def test_what_options_have_in_common_by_chance_does_no_harm():
+    space = ConfigSpace({f"b{i}": Boolean() for i in range(14)})
+    pool = sample(space, 256, method="uniform", seed=0)
+    found = shares(pool, pool["b0"].to_numpy(float), sampled=True)
+    assert found.pop(("b0",)) == pytest.approx(1)
+    assert max(found.values()) < 1e-9
 
 
 def test_tied_options_keep_shares_at_or_above_zero():
@@ -124,7 +132,7 @@ def test_tied_options_keep_shares_at_or_above_zero():
         conditions={"level": "on"},
     )
     pool = enumerate_space(space)
-    found = shares(pool, pool["on"].astype(float), sampled=False)
+    found = shares(pool, pool["on"].astype(float), sampled=False, tied=True)
     assert found["on",] == pytest.approx(1)
     assert found["level",] == pytest.approx(1)  # which says whether it is on
     assert all(found[pair] == pytest.approx(0, abs=1e-9) for pair in combinations(pool.columns, 2))
@@ -133,7 +141,7 @@ def test_tied_options_keep_shares_at_or_above_zero():
 def test_options_alone_or_pairs_as_well():
     assert set(shares(GRID, range(len(GRID)), sampled=False, order=1)) == {(n,) for n in "abcd"}
     with pytest.raises(ValueError, match="order 1"):
-        Anova(GRID, False, 3)
+        Anova(GRID, False, order=3)
 
 
 def test_an_option_with_one_value_explains_nothing():

@@ -138,6 +138,14 @@ def test_what_groups_of_a_sample_differ_by_chance_is_subtracted():
     assert effects.mean() < 0.6 * 6 / 1023  # the mean of an uncorrected share is 6 / 1023
 
 
+def test_pairs_of_many_two_level_options_are_told_apart():
+    space = ConfigSpace({f"b{i:02}": Boolean() for i in range(14)})
+    effects = option_effects(Known(space, lambda c: float(np.exp(float(c["b00"] != c["b13"])))))
+    assert tuple(effects.loc[0, ["option", "other"]]) == ("b00", "b13")
+    assert effects.loc[0, "effect"] > 0.99
+    assert effects["effect"][1:].max() < 0.01
+
+
 def test_an_option_that_is_not_active_is_a_level_of_its_own():
     space = ConfigSpace({"on": Boolean(), "x": Ordinal((1, 2))}, conditions={"x": "on"})
     effects = option_effects(Known(space, lambda c: 2.0 if c["on"] else 1.0), order=1)
