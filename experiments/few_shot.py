@@ -9,7 +9,8 @@ and judged by the same others, for several seeds; its error is the mean over the
 of the mean absolute percentage error of the median prediction. The ratio of a cell is our
 error over that of the best rival, chosen with hindsight; a rival that ran on fewer seeds is
 compared on those. With `--staged` the sources mislead, and the only rival is the process that
-does not see them.
+does not see them. With `--cache` nothing is computed twice: a run that was stopped goes on, and
+`--fresh METHOD`, which forgets the stored results of one method, leaves its rivals alone.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
+from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from bayestl.baselines.mean import Mean
 from bayestl.baselines.trees import BoostedTrees, PooledBoostedTrees, RandomForest
@@ -39,7 +43,10 @@ from bayestl.models.gp import MultiTaskGP, TargetOnlyGP
 from bayestl.models.model import Fitted, Model
 from bayestl.models.transfer_gp import TransferGP
 from bayestl.study.metrics import coverage, crps, interval_score, mape, median_ape
+from bayestl.transfer.model_shift import DirectTransfer, LinearShift, NonlinearShift, OffsetShift
+from bayestl.transfer.source_values import SourceValuesRidge
 from experiments.botorch_rival import BotorchMultiTaskGP
+from experiments.remembered import Remembered
 from experiments.scenarios import BUDGETS, Scenario, scenarios, staged
 
 OURS = "TransferGP"
@@ -51,6 +58,11 @@ METHODS: Mapping[str, Model] = {
     "BoostedTrees": BoostedTrees(),
     "TargetOnlyGP": TargetOnlyGP(),
     "PooledBoostedTrees": PooledBoostedTrees(),
+    "DirectTransfer": DirectTransfer(Remembered(TargetOnlyGP())),
+    "OffsetShift": OffsetShift(Remembered(TargetOnlyGP())),
+    "LinearShift": LinearShift(Remembered(TargetOnlyGP())),
+    "NonlinearShift": NonlinearShift(Remembered(TargetOnlyGP())),
+    "SourceValuesRidge": SourceValuesRidge(),
     "BotorchMultiTaskGP": BotorchMultiTaskGP(),
 }
 SIDE_LINES = ("MultiTaskGP",)
@@ -58,6 +70,9 @@ SIDE_LINES = ("MultiTaskGP",)
 
 GP_RIVALS = ("TargetOnlyGP", "BotorchMultiTaskGP")
 """Whose log density is compared with ours."""
+
+PROCESSES = (OURS, *SIDE_LINES, *GP_RIVALS)
+"""What has a log density to speak of; the intervals of the others are ranks."""
 
 ALIGNED_ONLY = ("SourceValuesRidge",)
 """Methods that need the sources' values at the configurations that are asked for."""
@@ -71,7 +86,9 @@ QUICK = (
     "system/x264/e0",
 )
 
-_LEVELS = (1e-5, 1e-3, 0.01, 0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 0.99, 0.999, 1 - 1e-5)
+_BELOW = (1e-6, 1e-5, 1e-4, 1e-3, 3e-3, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
+_LEVELS = (*_BELOW, 0.5, *(round(1 - level, 6) for level in reversed(_BELOW)))
+_INTERVAL = [_LEVELS.index(level) for level in (0.05, 0.5, 0.95)]
 _PROTOCOL = 1  # of what a stored result means
 
 
@@ -116,7 +133,11 @@ def main() -> None:
         if (scenario.aligned or method not in ALIGNED_ONLY)
         and (method != "BotorchMultiTaskGP" or seed < arguments.botorch_seeds)
     ]
-    rows = pd.DataFrame(run(jobs, arguments.workers, arguments.cache, arguments.fresh))
+    if arguments.cache:
+        for job in jobs:
+            if job.method in arguments.fresh:
+                job.file(arguments.cache).unlink(missing_ok=True)
+    rows = pd.DataFrame(run(jobs, arguments.workers, arguments.cache))
     cells = summarise_cells(rows)
     result = verdict(rows, cells, arguments.staged)
     show(cells, result, arguments.staged)
@@ -125,18 +146,32 @@ def main() -> None:
         print(json.dumps({"seeds": seeds, **result, "cells": flat}, default=float))
 
 
-def run(
-    jobs: Sequence[Job], workers: int, cache_folder: Path | None, fresh: Sequence[str] = ()
-) -> list[dict[str, Any]]:
-    """One row a job, from the cache where it is there and not to be computed afresh."""
+def run(jobs: Sequence[Job], workers: int, cache_folder: Path | None) -> list[dict[str, Any]]:
+    """One row a job, read from the cache where it is there."""
     rows, missing = [], []
     for job in jobs:
         path = job.file(cache_folder) if cache_folder else None
-        if path and job.method not in fresh and path.exists():
+        if path and path.exists():
             rows.append(json.loads(path.read_text()))
         else:
             missing.append(job)
-    for number, (job, row) in enumerate(_computed(missing, workers), start=1):
+    # one split and one fit of the sources for as many jobs as can share it
+    blocks = [list(block) for _, block in groupby(missing, lambda job: (job.scenario, job.seed))]
+    if workers < 2:
+        for block in blocks:
+            rows += _judged(block, cache_folder)
+        return rows
+    with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
+        futures = [pool.submit(_judged, block, cache_folder) for block in blocks]
+        for future in as_completed(futures):
+            rows += future.result()
+    return rows
+
+
+def _judged(jobs: Sequence[Job], cache_folder: Path | None) -> list[dict[str, Any]]:
+    rows = []
+    for job in jobs:
+        row = judge(job)
         rows.append(row)
         if cache_folder:
             path = job.file(cache_folder)
@@ -144,18 +179,8 @@ def run(
             write_whole(path, lambda file, row=row: file.write(json.dumps(row).encode()))
         said = row["error"] or f"{row['mape']:.2f} % in {row['seconds']:.1f} s"
         place = f"{job.scenario} n={job.budget} seed={job.seed} {job.method}"
-        print(f"[{number}/{len(missing)}] {place}: {said}", file=sys.stderr, flush=True)
+        print(f"{place}: {said}", file=sys.stderr, flush=True)
     return rows
-
-
-def _computed(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, dict[str, Any]]]:
-    if workers < 2:
-        yield from ((job, judge(job)) for job in jobs)
-        return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
-        futures = {pool.submit(judge, job): job for job in jobs}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
 
 
 def judge(job: Job) -> dict[str, Any]:
@@ -171,18 +196,20 @@ def judge(job: Job) -> dict[str, Any]:
     try:
         fitted = recipe.fit(split.train, metric=split.metric, target=split.target, seed=job.seed)
         fit_seconds = time.process_time() - began
-        scores = _scores(measured, fitted, split.test.configurations())
+        scores = _scores(measured, fitted, split.test.configurations(), job.method in PROCESSES)
     except Exception as error:
         return {**row, "error": f"{type(error).__name__}: {error}"}
     seconds = time.process_time() - began
     return {**row, **scores, "fit_seconds": fit_seconds, "seconds": seconds}
 
 
-def _scores(measured: np.ndarray, fitted: Fitted, configs: pd.DataFrame) -> dict[str, float]:
+def _scores(
+    measured: np.ndarray, fitted: Fitted, configs: pd.DataFrame, is_process: bool
+) -> dict[str, float]:
     prediction = fitted.predict(configs, quantiles=_LEVELS).iloc[:, 2:].to_numpy(dtype=float)
-    low, middle, high = (prediction[:, _LEVELS.index(level)] for level in (0.05, 0.5, 0.95))
     logs, y = np.log(np.maximum(prediction, 1e-300)), np.log(measured)
-    log_low, log_middle, log_high = (logs[:, _LEVELS.index(level)] for level in (0.05, 0.5, 0.95))
+    low, middle, high = prediction[:, _INTERVAL].T
+    log_low, log_middle, log_high = logs[:, _INTERVAL].T
     std = np.maximum((log_high - log_low) / (2 * ndtri(0.95)), 1e-9)
     return {
         "mape": mape(measured, middle),
@@ -190,25 +217,42 @@ def _scores(measured: np.ndarray, fitted: Fitted, configs: pd.DataFrame) -> dict
         "coverage90": coverage(measured, low, high),
         "interval_score": interval_score(y, log_low, log_high),
         "crps": crps(y, log_middle, std),
-        "nlpd": float(-log_density(y, logs, _LEVELS).mean()),
+        "nlpd": float(-log_density(y, logs, _LEVELS).mean()) if is_process else float("nan"),
     }
 
 
 def log_density(y: np.ndarray, quantiles: np.ndarray, levels: Sequence[float]) -> np.ndarray:
     """(n,) log densities at y of distributions known by their (n, k) quantiles.
 
-    Between two quantiles the normal score Phi^-1(level) is a straight line in y, and beyond the
-    outermost it goes on as between the last two. Exact for a Gaussian, and close for
-    what has heavier tails; it asks nothing of a model but its quantiles.
+    Between two quantiles the normal score Phi^-1(level) is a straight line in y. Beyond the
+    outermost, the density is that of the Student's t around the median that has this
+    quantile and the third one from its end, and no heavier than needed. Exact for a Gaussian, close
+    for heavier tails; it asks nothing of a model but its quantiles.
+
+    Parameters
+    ----------
+    levels : k of them, ascending and symmetric around 0.5
     """
-    z = ndtri(np.asarray(levels))
-    widths = np.maximum(np.diff(quantiles, axis=1), 1e-12)
-    slopes = np.diff(z) / widths
+    z, rows = ndtri(np.asarray(levels)), np.arange(len(y))
+    slopes = np.diff(z) / np.maximum(np.diff(quantiles, axis=1), 1e-12)
     segment = np.clip((quantiles[:, 1:-1] <= y[:, None]).sum(axis=1), 0, len(z) - 2)
-    row = np.arange(len(y))
-    slope = slopes[row, segment]
-    score = z[segment] + slope * (y - quantiles[row, segment])
-    return np.log(slope) - score**2 / 2 - np.log(2 * np.pi) / 2
+    slope = slopes[rows, segment]
+    inside = norm.logpdf(z[segment] + slope * (y - quantiles[rows, segment])) + np.log(slope)
+    centre = quantiles[:, len(z) // 2]
+    above = np.abs(y - centre)
+    upper, lower = quantiles - centre[:, None], centre[:, None] - quantiles
+    side = np.where((y > centre)[:, None], upper[:, [-1, -3]], lower[:, [0, 2]])
+    outer, inner = np.maximum(side, 1e-12).T
+    freedom = _freedom(outer / inner, levels[-1], levels[-3])
+    scale = inner / student.ppf(levels[-3], freedom)
+    return np.where(above > outer, student.logpdf(above, freedom, scale=scale), inside)
+
+
+def _freedom(ratios: np.ndarray, outer: float, inner: float) -> np.ndarray:
+    """(n,) degrees of freedom at which two quantiles of Student's t have the given ratios."""
+    grid = np.geomspace(1e8, 1, 200)
+    known = student.ppf(outer, grid) / student.ppf(inner, grid)
+    return np.exp(np.interp(ratios, known, np.log(grid)))
 
 
 def summarise_cells(rows: pd.DataFrame) -> pd.DataFrame:
@@ -237,8 +281,9 @@ def verdict(rows: pd.DataFrame, cells: pd.DataFrame, is_staged: bool) -> dict[st
     """The figures that the gate asks for."""
     ratio = cells["ratio"].dropna()
     ours = rows[rows["method"] == OURS]
-    densities = rows[rows["method"].isin([OURS, *SIDE_LINES, *GP_RIVALS])]
-    result: dict[str, Any] = {"failures": int((rows["error"] != "").sum())}
+    densities = rows[rows["method"].isin(PROCESSES)]
+    failed = rows[rows["error"] != ""]
+    result: dict[str, Any] = {"failures": failed["method"].value_counts().to_dict()}
     if len(ratio):
         worst = ratio.sort_values().reset_index().iloc[-1]
         result |= {
@@ -296,7 +341,7 @@ def show(cells: pd.DataFrame, result: Mapping[str, Any], is_staged: bool) -> Non
         )
         print("median CPU seconds of a fit: " + _listed(result["fit_seconds"]))
     if result["failures"]:
-        print(f"{result['failures']} fits failed")
+        print(f"fits that failed: {result['failures']}")
 
 
 def _listed(figures: Mapping[Any, float]) -> str:
@@ -325,7 +370,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--methods", help="comma-separated; all unless given")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
     parser.add_argument("--cache", type=Path, help="folder that keeps every result")
-    parser.add_argument("--fresh", action="append", default=[], help="method to compute again")
+    parser.add_argument("--fresh", action="append", default=[], help="method to forget")
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
     return parser.parse_args()
 

@@ -44,6 +44,7 @@ ROWS = 700
 _NOISE = 0.03  # standard deviation of the logarithm
 _OUTLIERS = 0.05
 _WAVES = 200
+_AMPLITUDE = 0.6  # of a function, in log units
 
 Function = Callable[[pd.DataFrame], np.ndarray]
 """From n configurations to the (n,) logarithms of their latency."""
@@ -60,7 +61,7 @@ def invented(stage: str, seed: int) -> MeasurementTable:
     truth, near = _smooth(rng), _smooth(rng)
 
     def helpful(configurations: pd.DataFrame) -> np.ndarray:
-        return 0.7 + truth(configurations) + 0.2 * near(configurations)
+        return 0.7 + truth(configurations) + 0.3 * near(configurations)
 
     def flipped(configurations: pd.DataFrame) -> np.ndarray:
         return -truth(configurations)
@@ -140,7 +141,7 @@ def _smooth(rng: np.random.Generator) -> Function:
             for name, option in SPACE.options.items()
         ]
         waves = np.cos(np.column_stack(places) @ frequencies.T + phases)
-        return np.sqrt(2 / _WAVES) * waves.sum(axis=1)
+        return _AMPLITUDE * np.sqrt(2 / _WAVES) * waves.sum(axis=1)
 
     return function
 
