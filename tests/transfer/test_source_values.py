@@ -43,10 +43,11 @@ def test_a_mixture_of_sources_is_recovered_at_configurations_not_measured(
 
 def test_repeats_of_a_source_are_averaged_on_the_log_scale(tabulate, truth, some, grid):
     once = tabulate(("a", EVERYWHERE, truth), ("board", some(9), truth + 1), noise=0.0)
+    apart = np.random.default_rng(4).normal(size=60)
     twice = MeasurementTable.concat(
         [
-            tabulate(("a", EVERYWHERE, truth - 0.3), noise=0.0),
-            tabulate(("a", EVERYWHERE, truth + 0.3), noise=0.0),
+            tabulate(("a", EVERYWHERE, truth - apart), noise=0.0),
+            tabulate(("a", EVERYWHERE, truth + apart), noise=0.0),
             once.of("board"),
         ]
     )
