@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from bayestl.models.gp import MultiTaskGP as MultiTaskGP
     from bayestl.models.gp import TargetOnlyGP as TargetOnlyGP
     from bayestl.models.persistence import load as load
+    from bayestl.models.sklearn_regressor import TransferRegressor as TransferRegressor
     from bayestl.models.transfer_gp import TransferGP as TransferGP
     from bayestl.study.comparison import compare as compare
     from bayestl.transfer.model_shift import DirectTransfer as DirectTransfer
@@ -97,6 +98,7 @@ _HOMES = {
     "Survey": "campaign.survey",
     "TargetOnlyGP": "models.gp",
     "TransferGP": "models.transfer_gp",
+    "TransferRegressor": "models.sklearn_regressor",
     "candidates": "data.sampling",
     "compare": "study.comparison",
     "enumerate_space": "data.sampling",
