@@ -50,12 +50,12 @@ def option_effects(
 
     Returns
     -------
-    `option` and `other`, the pair's second option or empty; `effect`, the share, for a pair of
-    what the two do together and neither does alone; `low` and `high`, a 90 % interval over
-    draws from the posterior (NaN for a model without one), to which a sample of a large space
-    adds an error of a few hundredths; `best`, the level, range or
-    combination that is best on average, and `ratio`, how many times worse the worst is (NaN if
-    a value is not positive)
+    `option` and `other`, the pair's second option or empty
+    `effect` : the share; for a pair, of what the two do together and neither does alone
+    `low`, `high` : a 90 % interval over draws from the posterior (NaN for a model without one);
+    a sample of a large space adds an error of a few hundredths
+    `best` : the level, range or combination that is best on average
+    `ratio` : how many times worse the worst is (NaN if a value is not positive)
     """
     pool, anova = _anova(fitted, space, CONFIGURATIONS, order, seed)
     mean, covariance, log = _belief(fitted, pool, [environment])
