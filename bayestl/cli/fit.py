@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,6 +35,9 @@ def fit(
     parameters: tables.Parameters = None,
     folds: Annotated[int, typer.Option(help="Of the cross-validation; 0 for none.", min=0)] = 5,
     seed: tables.Seed = 0,
+    save: Annotated[
+        Path | None, typer.Option(help="A file for the fitted model, such as xavier.bayestl.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Fit a model to a table; show what it learnt and how well it predicts what it did not see.
@@ -42,12 +46,16 @@ def fit(
     bayestl fit measured.parquet --metric latency --target 2-cores
     bayestl fit runs.csv --options threads,precision --metrics latency:ms,energy:J \\
         --environment board --metric latency --target xavier --model LMCGP
+    bayestl fit measured.parquet --metric latency --target 2-cores --save 2-cores.bayestl
     """
+    from bayestl.models import persistence
     from bayestl.models.effects import option_effects
 
     data = tables.read(path, metric, metrics, options, environment, status)
     recipe = tables.recipe(model, parameters)
     fitted = recipe.fit(data, metric=metric, target=target, seed=seed)
+    if save is not None:
+        persistence.save(fitted, save)
     diagnostics = fitted.diagnostics
     held_out = _held_out(data, recipe, metric, target, folds, seed)
     effects = option_effects(fitted, order=1)
@@ -63,6 +71,7 @@ def fit(
         "n_target": diagnostics.n_target,
         "dropped": diagnostics.dropped,
         "warnings": diagnostics.warnings,
+        "saved": None if save is None else str(save),
         "cross_validation": held_out,
         "effects": effects.to_dict("records"),
         "environment_correlation": None if correlation is None else correlation.to_dict(),
@@ -75,6 +84,7 @@ def fit(
         *_scores(held_out),
         *((key, plain(diagnostics.details[key])) for key in ("chosen", "reason")
           if key in diagnostics.details),
+        *([("saved", str(save))] if save is not None else []),
     ]  # fmt: skip
     shown = [facts(rows), "", _effects(effects)]
     if correlation is not None and len(correlation) > 1:

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bayestl.cli import tables
 from bayestl.cli.console import JsonFlag, show, table, warn
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bayestl.models.model import Fitted
+
 MOST_SHOWN = 50
+
+SAVED = ".bayestl"
+"""How the name of a saved model ends."""
 
 
 def predict(
-    path: tables.TablePath,
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="Measurements: .parquet, .csv or .csv.gz; or a model of fit --save: .bayestl."
+        ),
+    ],
     configs: Annotated[Path, typer.Argument(help="Configurations, a column for every option.")],
-    metric: tables.MetricName,
-    target: tables.Target,
+    metric: Annotated[str | None, typer.Option(help="The metric to model.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="The environment to predict; a saved model knows its own.")
+    ] = None,
     metrics: tables.Metrics = None,
     options: tables.Options = None,
     environment: tables.EnvironmentColumn = None,
@@ -29,31 +44,38 @@ def predict(
     seed: tables.Seed = 0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Fit a model to a table and predict configurations in the target environment.
+    """Predict configurations in the target environment, by a saved model or one fitted to a table.
 
     \b
     bayestl predict measured.parquet candidates.csv --metric latency --target 2-cores
     bayestl predict measured.parquet candidates.csv --metric latency --target 2-cores \\
         --quantiles 0.01,0.99 --output predictions.csv
+    bayestl predict 2-cores.bayestl candidates.csv
     """
     from bayestl.data.files import write_whole
     from bayestl.data.readers import read_configurations
 
     wanted = _quantiles(quantiles)
-    data = tables.read(path, metric, metrics, options, environment, status)
-    frame = read_configurations(configs, data.space)
-    recipe = tables.recipe(model, parameters)
-    fitted = recipe.fit(data, metric=metric, target=target, seed=seed)
+    if path.suffix == SAVED:
+        told = (metric, metrics, options, environment, status, parameters)
+        fitted, frame = _loaded(path, configs, any(told))
+    elif metric is None or target is None:
+        raise typer.BadParameter(f"{path} is no saved model ({SAVED}): give --metric and --target")
+    else:
+        data = tables.read(path, metric, metrics, options, environment, status)
+        frame = read_configurations(configs, data.space)
+        recipe = tables.recipe(model, parameters)
+        fitted = recipe.fit(data, metric=metric, target=target, seed=seed)
     warn(fitted.diagnostics.warnings)
-    prediction = fitted.predict(frame, quantiles=wanted)
+    prediction = fitted.predict(frame, target, quantiles=wanted)
     together = frame.join(prediction)
     if output is not None:
         text = together.to_csv(index=False).encode()
         write_whole(output, lambda file: file.write(text))
     values = {
-        "metric": metric,
+        "metric": fitted.metric.name,
         "unit": fitted.metric.unit,
-        "target": target,
+        "target": target or fitted.target,
         "output": None if output is None else str(output),
         "predictions": together.to_dict("records"),
     }
@@ -65,6 +87,17 @@ def predict(
         table(list(shown.columns), shown.itertuples(index=False), title=str(fitted.metric)),
         f"and {left} more" if left else "",
     )
+
+
+def _loaded(path: Path, configs: Path, told: bool) -> tuple[Fitted, pd.DataFrame]:
+    """The saved model, and the configurations in its space."""
+    from bayestl.data.readers import read_configurations
+    from bayestl.models.persistence import load
+
+    if told:
+        raise typer.BadParameter(f"{path} is fitted already: give --target and --quantiles alone")
+    fitted = load(path)
+    return fitted, read_configurations(configs, fitted.space)
 
 
 def _quantiles(text: str) -> list[float]:

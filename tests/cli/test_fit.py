@@ -143,6 +143,28 @@ def test_predictions_have_their_quantiles(bayestl, parquet, tmp_path):
     assert "latency [ms]" in bayestl(*predict(parquet, tmp_path)).out
 
 
+def test_a_saved_model_predicts_without_its_table(bayestl, refused, parquet, tmp_path):
+    kept, configs = tmp_path / "m.bayestl", tmp_path / "c.csv"
+    configs.write_text("threads,batch,spin\n1,1,true\n8,2,false\n")
+    described = ("--metric", "latency", "--target", "all-cores", "--model", "MultiTaskGP")
+    fitted = bayestl("fit", parquet, *described, "--folds", 0, "--save", kept, "--json")
+    assert fitted.json["saved"] == str(kept)
+    fresh = bayestl("predict", parquet, configs, *described, "--json").json
+    assert bayestl("predict", kept, configs, "--json").json == fresh
+    elsewhere = bayestl("predict", kept, configs, "--target", "one-core", "--json").json
+    assert elsewhere["target"] == "one-core"
+    assert elsewhere["predictions"][0]["mean"] > fresh["predictions"][0]["mean"]
+    assert "fitted already" in refused("predict", kept, configs, *described[:2], code=2)
+    assert "--metric and --target" in refused("predict", parquet, configs, code=2)
+    kept.write_bytes(kept.read_bytes()[:-1])
+    assert "is damaged" in refused("predict", kept, configs)
+
+
+def test_a_model_that_cannot_be_saved(refused, parquet, tmp_path):
+    arguments = ("fit", parquet, "--metric", "latency", "--target", "all-cores", *QUICK)
+    assert "cannot be kept" in refused(*arguments, "--save", tmp_path / "m.bayestl")
+
+
 def test_quantiles_that_are_none(refused, parquet, tmp_path):
     for text in ("x", "0,1", ""):
         command = predict(parquet, tmp_path, "--quantiles", text)
