@@ -12,6 +12,7 @@ from bayestl.errors import SpecificationError
 from bayestl.models.model import Model
 
 MODELS = {
+    "SequentialGP": "bayestl.models.sequential",
     "TransferGP": "bayestl.models.transfer_gp",
     "MultiTaskGP": "bayestl.models.gp",
     "LMCGP": "bayestl.models.gp",

@@ -21,6 +21,7 @@ from bayestl.models.conditioning import Conditioned, as_tensor
 from bayestl.models.effects import Explained
 from bayestl.models.encoding import Encoding
 from bayestl.models.fitting import Fit, Hyperparameters, one_thread
+from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.integration import Mixture, integrate, spaced
 from bayestl.models.kernels import CoregionalizedKernel, EnvironmentNoise, value
 from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where, names_of
@@ -165,10 +166,19 @@ class FittedGP(Explained):
         UnknownEnvironment
             For an environment that the fit did not see.
         """
-        x, index = self.inputs(configs, environment)
+        frame = self.space.frame(configs)
+        mixture = self.measurements(frame, environment)
+        mean, variance = mixture.moments()
+        return self.scaling.summary(mean.numpy(), variance.numpy(), quantiles, frame.index)
+
+    def measurements(
+        self, canonical: pd.DataFrame, environment: str | None = None
+    ) -> GaussianMixture:
+        """New measurements at configurations of `ConfigSpace.frame`, standardised."""
+        x, _ = self.inputs(canonical, environment)
         mean, variance = self.mixture.marginals(x)
         variance = variance + self.mixture.noise(x)
-        return self.scaling.summary(mean.numpy(), variance.numpy(), quantiles, index)
+        return GaussianMixture(torch.ones(1).double(), mean.unsqueeze(0), variance.unsqueeze(0))
 
     def posterior(self, configs: Configs, environment: Where = None) -> Posterior:
         """The joint posterior of the noise-free metric; see `HasPosterior.posterior`."""
@@ -261,7 +271,7 @@ class FittedGP(Explained):
         processes = [
             Conditioned.from_arrays(
                 state.within(f"{place}."),
-                _hyperparameters(encoding, len(environments), latents, stretch),
+                hyperparameters_of(encoding, len(environments), latents, stretch),
                 x,
                 z,
                 extra,
@@ -321,7 +331,7 @@ class FittedGP(Explained):
         return density.numpy() - math.log(self.scaling.spread)
 
 
-def _hyperparameters(
+def hyperparameters_of(
     encoding: Encoding, environments: int, latents: int, stretch: bool
 ) -> Hyperparameters:
     """Kernel and noise at the modes of their priors."""
@@ -342,10 +352,10 @@ def _fit(
     stretch: bool,
 ) -> FittedGP:
     seen = Observations.of(table, metric, target, recipe.transform)
-    hyperparameters = _hyperparameters(seen.encoding, len(seen.environments), latents, stretch)
+    hyperparameters = hyperparameters_of(seen.encoding, len(seen.environments), latents, stretch)
     fitted_rows = seen.subset(FITTED_ROWS, seed)
     with one_thread():
-        outcome, belief = _infer(seen, hyperparameters, fitted_rows, seed)
+        outcome, belief = infer(seen, hyperparameters, fitted_rows, seed)
     warnings = _warnings(seen, recipe.transform, outcome, belief)
     n_target = int(seen.is_target.sum())
     diagnostics = Diagnostics(
@@ -369,12 +379,16 @@ def _fit(
     )
 
 
-def _infer(
-    seen: Observations, hyperparameters: Hyperparameters, fitted_rows: torch.Tensor, seed: int
+def infer(
+    seen: Observations,
+    hyperparameters: Hyperparameters,
+    fitted_rows: torch.Tensor,
+    seed: int,
+    conditioned_rows: int = CONDITIONED_ROWS,
 ) -> tuple[Fit, Conditioned]:
     """Fit the hyperparameters on some rows, then condition on all, or as many as we can."""
     outcome, extra = fit_robustly(hyperparameters, *seen.take(fitted_rows))
-    rows = seen.subset(CONDITIONED_ROWS, seed)
+    rows = seen.subset(conditioned_rows, seed)
     if len(rows) == len(fitted_rows):
         return outcome, Conditioned.on(hyperparameters, *seen.take(rows), extra)
     first = Conditioned.on(hyperparameters, *seen.take(fitted_rows), extra)

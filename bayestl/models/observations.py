@@ -44,9 +44,18 @@ class Observations:
 
     @classmethod
     def of(
-        cls, table: MeasurementTable, metric: str, target: str, transform: TransformName
+        cls,
+        table: MeasurementTable,
+        metric: str,
+        target: str,
+        transform: TransformName,
+        *,
+        scaled_by_sources: bool = False,
     ) -> Observations:
         """The usable rows of `metric`.
+
+        With `scaled_by_sources` the scale is that of the sources, if there is one, so that it
+        stays when more of the target is measured.
 
         Raises
         ------
@@ -65,6 +74,10 @@ class Observations:
         values = usable.frame[metric].to_numpy(dtype=float)
         names = usable.frame[ENVIRONMENT].to_numpy(dtype=object)
         scaling = Scaling.of(values, names, transform)
+        if scaled_by_sources and (names != target).any():
+            elsewhere = names != target
+            known: TransformName = "log" if scaling.log else "identity"
+            scaling = Scaling.of(values[elsewhere], names[elsewhere], known)
         z = scaling.scale(values)
         environments = _ordered(table.environment_names, target, names, z)
         position = {name: float(index) for index, name in enumerate(environments)}
@@ -79,6 +92,14 @@ class Observations:
     def is_target(self) -> torch.Tensor:
         """(n,), which rows were measured in the target."""
         return self.x[:, -1] == 0
+
+    def source(self, position: int) -> Observations:
+        """The rows of one environment, as if it were the only one and the target."""
+        x, z = self.take(torch.nonzero(self.x[:, -1] == position).squeeze(-1))
+        alone = torch.cat([x[:, :-1], torch.zeros(len(x), 1, dtype=x.dtype)], -1)
+        return Observations(
+            self.encoding, self.scaling, (self.environments[position],), alone, z, {}
+        )
 
     def subset(self, size: int, seed: int) -> torch.Tensor:
         """Positions of at most `size` rows: the target's first, then a fair share a source.

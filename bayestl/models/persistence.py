@@ -47,6 +47,7 @@ MAX_DEPTH = 4
 
 KINDS = {
     "FittedGP": "bayestl.models.gp",
+    "FittedSequentialGP": "bayestl.models.sequential",
     "FittedTransferGP": "bayestl.models.transfer_gp",
 }
 """The fitted classes that a file may hold, and nothing else."""

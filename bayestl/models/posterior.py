@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +22,17 @@ class Posterior:
     mean: np.ndarray
     covariance: np.ndarray
     noise_variance: np.ndarray
+
+    @classmethod
+    def mixed(cls, weights: Sequence[float], members: Sequence[Posterior]) -> Posterior:
+        """The Gaussian with the mean and covariance of a mixture of posteriors."""
+        means = np.stack([member.mean for member in members])
+        shares = np.asarray(weights)[:, None]
+        mean = (shares * means).sum(0)
+        between = (shares * (means - mean)).T @ (means - mean)
+        within = sum(w * m.covariance for w, m in zip(weights, members, strict=True))
+        noise = sum(w * m.noise_variance for w, m in zip(weights, members, strict=True))
+        return cls(mean, np.asarray(within + between), np.asarray(noise))
 
     @property
     def variance(self) -> np.ndarray:

@@ -16,9 +16,11 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.special import ndtri
 
 from bayestl.errors import FitError
+from bayestl.models.gaussian_mixture import GaussianMixture
 
 TransformName = Literal["auto", "log", "identity"]
 
@@ -104,6 +106,27 @@ class Scaling:
         for quantile in quantiles:
             z = mean + np.sqrt(variance) * ndtri(quantile)
             columns[quantile_column(quantile)] = self.unscale(z)
+        return pd.DataFrame(columns, index=index)
+
+    def mixture_summary(
+        self, standardised: GaussianMixture, quantiles: Sequence[float], index: pd.Index
+    ) -> pd.DataFrame:
+        """Mean, std and quantiles of the metric where its standardised value is a mixture."""
+        levels = {quantile_column(level): level for level in quantiles}
+        mixture = standardised.affine(self.centre, self.spread)
+        if self.log:
+            weights = mixture.weights.log().unsqueeze(-1)
+            m, v = mixture.means, mixture.variances
+            log_mean = torch.logsumexp(weights + m + v / 2.0, 0)
+            log_square = torch.logsumexp(weights + 2.0 * (m + v), 0)
+            excess = -torch.expm1((2.0 * log_mean - log_square).clamp_max(-1e-300))
+            log_std = 0.5 * (log_square + excess.log())
+            columns = {"mean": _exp(log_mean.numpy()), "std": _exp(log_std.numpy())}
+        else:
+            mean, variance = mixture.moments()
+            columns = {"mean": mean.numpy(), "std": variance.sqrt().numpy()}
+        for column, level in levels.items():
+            columns[column] = self.unscale(standardised.quantile(level).numpy())
         return pd.DataFrame(columns, index=index)
 
 

@@ -1,19 +1,19 @@
-"""`TransferGP`, the model to reach for: several processes fitted, one chosen by the target.
+"""`TransferGP`, the model to reach for: several processes, weighed by how they predict the target.
 
 A source can mislead, and then transfer is worse than none. So every member predicts each
-target measurement from all the others, in closed form, and the first in the order of
-preference keeps its place unless another is clearly better: by more than one standard
-error of the paired difference (the one-standard-error rule of Breiman, Friedman, Olshen
-and Stone, 1984). With fewer than five target points there is nothing to judge by, and
-the preferred member stands.
+target measurement from all the others, in closed form, and the members are mixed by the
+weights under which those predictions are likeliest (stacking of predictive distributions;
+Yao, Vehtari, Simpson and Gelman, 2018). A prior that is worth a few measurements keeps the
+sequential model in front unless the target says otherwise, and alone while there are
+fewer than five: it weighs many relations of the target to its sources by itself.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,129 +21,186 @@ import pandas as pd
 from bayestl.data.measurement import Metric
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
-from bayestl.errors import FileError
+from bayestl.errors import FileError, FitError
 from bayestl.models.effects import Explained
+from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.gp import LMCGP, FittedGP, MultiTaskGP, TargetOnlyGP
 from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where
 from bayestl.models.persistence import save
 from bayestl.models.posterior import Posterior
-from bayestl.models.scaling import TransformName
+from bayestl.models.scaling import Scaling, TransformName
+from bayestl.models.sequential import FittedSequentialGP, SequentialGP
 from bayestl.models.state import State
 
 ENOUGH_TO_JUDGE = 5
 """Target measurements below which leave-one-out scores decide nothing."""
 
+FIRST, OTHERS = 3.0, 0.3
+"""What the prior on the weights is worth, in measurements: of the first member, of each other."""
+
+NEGLIGIBLE = 0.01
+"""A member with less weight has none."""
+
+_ROUNDS = 500  # of expectation maximisation, which needs fewer
+
+Member = FittedSequentialGP | FittedGP
+
 
 @dataclass(frozen=True)
 class TransferGP:
-    """Recipe: the best of `MultiTaskGP`, `LMCGP` and `TargetOnlyGP` for this target.
+    """Recipe: `SequentialGP` and `TargetOnlyGP`, and joint models if asked, by what they are worth.
 
     Parameters
     ----------
     transform : `log` for a positive metric, `identity`, or `auto`, which takes the
         logarithm when every value is positive and says so when it does not
+    latents : joint models to weigh as well, by their number of latent functions: (1,) adds
+        `MultiTaskGP`, (1, 2) `LMCGP(2)` too; they take seconds where the others take
+        milliseconds to fit again
     """
 
     transform: TransformName = "auto"
+    latents: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "latents", tuple(self.latents))
+        if any(count < 1 for count in self.latents):
+            raise FitError(f"expected numbers of latent functions from 1 on, got {self.latents}")
 
     def fit(
         self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
     ) -> FittedTransferGP:
-        """The chosen process fitted to every usable row; see `Model.fit`."""
-        members = self._members(table, metric, target)
-        fitted = {
-            type(member).__name__: member.at_mode(table, metric=metric, target=target, seed=seed)
-            for member in members
-        }
-        choice = _choose(fitted)
-        fitted[choice.name] = fitted[choice.name].integrated(seed)
-        return FittedTransferGP(fitted, choice, repr(self))
+        """The members fitted to every usable row, and weighed; see `Model.fit`."""
+        return self._fit(table, metric, target, seed, None)
 
-    def _members(
-        self, table: MeasurementTable, metric: str, target: str
-    ) -> list[MultiTaskGP | LMCGP | TargetOnlyGP]:
-        """In the order of preference: those that have something to learn from."""
+    def _fit(
+        self,
+        table: MeasurementTable,
+        metric: str,
+        target: str,
+        seed: int,
+        previous: FittedSequentialGP | None,
+    ) -> FittedTransferGP:
         table.environment(target)
         rows = table.usable(metric).frame
         measured = set(rows[ENVIRONMENT])
-        if measured == {target}:
-            return [TargetOnlyGP(self.transform)]
-        shared = MultiTaskGP(self.transform)
-        if target not in measured:
-            return [shared]
+        members: dict[str, Member] = {}
         # scores compare only on one scale: a value of a source may have ruled out the log
         linear = self.transform == "auto" and bool((rows[metric] <= 0).any())
-        alone = TargetOnlyGP("identity" if linear else self.transform)
-        return [shared, LMCGP(transform=self.transform), alone]
+        if measured - {target}:
+            if previous is None:
+                recipe = SequentialGP(self.transform)
+                first = recipe.fit(table, metric=metric, target=target, seed=seed)
+            else:
+                first = previous.refit(table, seed)
+            members[SequentialGP.__name__] = first
+            for count in self.latents:
+                joint = MultiTaskGP if count == 1 else _latent(count)
+                name = MultiTaskGP.__name__ if count == 1 else f"{LMCGP.__name__}({count})"
+                members[name] = joint(transform=self.transform).at_mode(
+                    table, metric=metric, target=target, seed=seed
+                )
+        if target in measured or not members:
+            alone = TargetOnlyGP("identity" if linear and members else self.transform)
+            members[TargetOnlyGP.__name__] = alone.at_mode(
+                table, metric=metric, target=target, seed=seed
+            )
+        stack = _stack(members)
+        for name, member in members.items():
+            if isinstance(member, FittedGP) and stack.weights[name]:
+                members[name] = member.integrated(seed)
+        return FittedTransferGP(members, stack, self)
+
+
+def _latent(count: int) -> Any:
+    def recipe(transform: TransformName) -> LMCGP:
+        return LMCGP(count, transform)
+
+    return recipe
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Which member was chosen, and why.
+class Stack:
+    """How much each member counts, and why.
 
     Parameters
     ----------
-    name : the member's
+    weights : member -> its share of the prediction, of sum 1
     reason : one sentence
     scores : member -> mean leave-one-out log density of the target's measurements
     """
 
-    name: str
+    weights: dict[str, float]
     reason: str
     scores: dict[str, float]
 
 
 @dataclass(frozen=True)
 class FittedTransferGP(Explained):
-    """The members that were fitted, of which the chosen one answers.
+    """The members that were fitted, which answer together.
 
     Parameters
     ----------
-    members : name -> fitted process
-    choice : which of them answers
-    recipe : in words, for diagnostics
+    members : name -> fitted process, the preferred one first
+    stack : how much each counts
+    recipe : what was fitted
     """
 
-    members: dict[str, FittedGP]
-    choice: Choice
-    recipe: str
+    members: dict[str, Member]
+    stack: Stack
+    recipe: TransferGP
 
     @property
-    def chosen(self) -> FittedGP:
-        """The process that answers."""
-        return self.members[self.choice.name]
+    def first(self) -> Member:
+        """The preferred member, which knows every environment."""
+        return next(iter(self.members.values()))
+
+    @property
+    def chosen(self) -> Member:
+        """The member that counts most."""
+        return self.members[max(self.stack.weights, key=self.stack.weights.__getitem__)]
 
     @property
     def space(self) -> ConfigSpace:
         """The union space of the table."""
-        return self.chosen.space
+        return self.first.space
 
     @property
     def metric(self) -> Metric:
         """What is predicted."""
-        return self.chosen.metric
+        return self.first.metric
 
     @property
     def target(self) -> str:
         """The environment that is predicted unless another is named."""
-        return self.chosen.target
+        return self.first.target
 
     @property
     def diagnostics(self) -> Diagnostics:
-        """What the chosen process says, with the choice and every member's score."""
-        first, chosen = next(iter(self.members.values())).diagnostics, self.chosen.diagnostics
-        choice = {
-            "chosen": self.choice.name,
-            "reason": self.choice.reason,
-            "leave_one_out": self.choice.scores,
+        """What the member that counts most says, with every member's weight and score."""
+        first, chosen = self.first.diagnostics, self.chosen.diagnostics
+        weights = self.stack.weights
+        stack = {
+            "chosen": max(weights, key=weights.__getitem__),
+            "reason": self.stack.reason,
+            "weights": weights,
+            "leave_one_out": self.stack.scores,
         }
         warnings = chosen.warnings
-        if len(self.members) > 1 and self.choice.name == TargetOnlyGP.__name__:
+        if len(self.members) > 1 and weights.get(TargetOnlyGP.__name__, 0.0) > 0.5:
             misleading = "the sources mislead: the target's own measurements predict it better"
             warnings = (misleading, *warnings)
         return replace(
-            first, model=self.recipe, warnings=warnings, details={**choice, **chosen.details}
+            first,
+            model=repr(self.recipe),
+            warnings=warnings,
+            details={**stack, **chosen.details},
         )
+
+    def refit(self, table: MeasurementTable, seed: int = 0) -> FittedTransferGP:
+        """The recipe fitted to another table: equal to `fit`, and fast while the sources stay."""
+        previous = self.first if isinstance(self.first, FittedSequentialGP) else None
+        return self.recipe._fit(table, self.metric.name, self.target, seed, previous)
 
     def predict(
         self,
@@ -152,18 +209,33 @@ class FittedTransferGP(Explained):
         quantiles: Sequence[float] = QUANTILES,
     ) -> pd.DataFrame:
         """What a new measurement would give, in the metric's unit; see `Fitted.predict`."""
-        return self._member(environment).predict(configs, environment, quantiles)
+        members = self._answering(environment)
+        if len(members) == 1:
+            return self.members[members[0]].predict(configs, environment, quantiles)
+        frame = self.space.frame(configs)
+        parts = []
+        for name in members:
+            scaling = self.members[name].scaling
+            mixture = self.members[name].measurements(frame, environment)
+            parts.append(mixture.affine(scaling.centre, scaling.spread))
+        stacked = GaussianMixture.stacked([self.stack.weights[name] for name in members], parts)
+        plain = Scaling(self.first.scaling.log, 0.0, 1.0)
+        return plain.mixture_summary(stacked, quantiles, frame.index)
 
     def posterior(self, configs: Configs, environment: Where = None) -> Posterior:
         """The joint posterior of the noise-free metric; see `HasPosterior.posterior`.
 
         Over several environments it is that of one process which knows them all.
         """
-        return self._member(environment).posterior(configs, environment)
+        members = self._answering(environment)
+        posteriors = [self.members[name].posterior(configs, environment) for name in members]
+        if len(members) == 1:
+            return posteriors[0]
+        return Posterior.mixed([self.stack.weights[name] for name in members], posteriors)
 
     def environment_correlation(self) -> pd.DataFrame:
         """Environments x environments: how alike their responses to the options are."""
-        return self._member(None, every=True).environment_correlation()
+        return self.first.environment_correlation()
 
     def save(self, path: str | Path) -> None:
         """Write every member to one file, whole or not at all; see `persistence.save`.
@@ -177,42 +249,75 @@ class FittedTransferGP(Explained):
 
     def to_state(self) -> State:
         """Everything that its answers depend on; see `persistence`."""
-        return State({"choice": asdict(self.choice), "recipe": self.recipe}, members=self.members)
+        plain = {
+            "weights": self.stack.weights,
+            "reason": self.stack.reason,
+            "scores": self.stack.scores,
+            "transform": self.recipe.transform,
+            "latents": list(self.recipe.latents),
+            "order": list(self.members),
+        }
+        return State(plain, members=self.members)
 
     @classmethod
     def from_state(cls, state: State) -> FittedTransferGP:
         """The members that `to_state` described; raises as `Persistent.from_state`."""
-        choice = Choice(**state.value("choice", dict))
-        members = dict(state.members)
-        if choice.name not in members or not all(isinstance(m, FittedGP) for m in members.values()):
-            raise FileError(f"expected {choice.name!r} among the members, got {list(members)}")
-        return cls(members, choice, state.value("recipe", str))
+        weights, scores = state.value("weights", dict), state.value("scores", dict)
+        members = {name: state.members[name] for name in state.values("order", str)}
+        if not all(isinstance(m, FittedGP | FittedSequentialGP) for m in members.values()):
+            raise FileError(f"expected processes as members, got {list(members)}")
+        if set(weights) != set(members) or abs(sum(weights.values()) - 1.0) > 1e-6:
+            raise FileError(f"expected a weight a member, of sum 1, got {weights}")
+        transform: Any = state.value("transform", str)
+        recipe = TransferGP(transform, state.values("latents", int))
+        return cls(members, Stack(weights, state.value("reason", str), scores), recipe)
 
-    def _member(self, environment: Where, every: bool = False) -> FittedGP:
-        """The chosen process; where it knows only the target, the preferred one for the rest."""
+    def _answering(self, environment: Where) -> list[str]:
+        """The members with a weight; elsewhere than in the target the first, which knows it."""
         names = {environment} if isinstance(environment, str) else set(environment or ())
-        elsewhere = every or not names <= {self.target}
-        return next(iter(self.members.values())) if elsewhere else self.chosen
+        if not names <= {self.target}:
+            return [next(iter(self.members))]
+        return [name for name, weight in self.stack.weights.items() if weight > 0]
 
 
-def _choose(members: dict[str, FittedGP]) -> Choice:
+def _stack(members: dict[str, Member]) -> Stack:
     names = list(members)
     densities = {name: member.leave_one_out_density() for name, member in members.items()}
-    n_target = len(densities[names[0]])
     scores = {name: float(d.mean()) for name, d in densities.items() if len(d)}
+    n_target = len(densities[names[0]])
+    weights = dict.fromkeys(names, 0.0)
+    weights[names[0]] = 1.0
     if len(names) == 1:
-        only = "there is no other source of knowledge"
-        return Choice(names[0], only, scores)
+        return Stack(weights, "there is no other source of knowledge", scores)
     if n_target < ENOUGH_TO_JUDGE:
         few = f"{n_target} target measurements are too few to judge by"
-        return Choice(names[0], few, scores)
-    best = names[0]
-    for name in names[1:]:
-        gain = densities[name] - densities[best]
-        if gain.mean() > gain.std(ddof=1) / math.sqrt(n_target):
-            best = name
-    if best == names[0]:
-        return Choice(best, "no other member predicts the target clearly better", scores)
-    gain = float(np.mean(densities[best] - densities[names[0]]))
-    clearly = f"predicts the target better than {names[0]} by {gain:.2f} nats a measurement"
-    return Choice(best, clearly, scores)
+        return Stack(weights, few, scores)
+    matrix = np.stack([densities[name] for name in names], axis=1)
+    prior = np.array([FIRST] + [OTHERS] * (len(names) - 1))
+    shares = stacking_weights(matrix, prior)
+    shares = np.where(shares < NEGLIGIBLE, 0.0, shares)
+    weights = dict(zip(names, (shares / shares.sum()).tolist(), strict=True))
+    best = names[int(np.argmax(shares))]
+    reason = f"{best} has {weights[best]:.0%} of the weight under which the target is likeliest"
+    return Stack(weights, reason, scores)
+
+
+def stacking_weights(log_densities: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """(K,) weights w that maximise sum_i log sum_k w_k p_ik + sum_k prior_k log w_k.
+
+    Parameters
+    ----------
+    log_densities : (n, K) of each measurement under each member that had not seen it
+    prior : (K,), positive; what a Dirichlet prior is worth, in measurements
+    """
+    densities = np.exp(log_densities - log_densities.max(axis=1, keepdims=True))
+    weights = prior / prior.sum()
+    for _ in range(_ROUNDS):
+        shares = densities * weights
+        shares /= shares.sum(axis=1, keepdims=True)
+        updated = shares.sum(axis=0) + prior
+        updated /= updated.sum()
+        if np.abs(updated - weights).max() < 1e-9:
+            break
+        weights = updated
+    return weights

@@ -1,0 +1,152 @@
+"""What a target may have to do with its sources, written as weighted sets of hyperparameters.
+
+The target block of a sequential model (see `target_block`) is, on the standardised scale,
+
+    y(x) = a + sum_s w_s f_s(x) + lambda odd(x) + b g(x) + c . (f(x) - g(x)) + t(f(x)) + delta(x)
+
+with g = sum_s w_s f_s for one of the templates w: the mean of all sources, one of them, or none.
+A `Relation` says which terms are there: with the first alone the target is a source plus an
+offset, with b as well it is a linear shift of it, with t a nonlinear one, with delta it may
+differ in any option, and without a template it has nothing to do with the sources. So
+the strategies of the field are special cases, and the evidence weighs them.
+
+The hyperparameters of each are drawn from their prior by a Sobol sequence, since there are
+few measurements and no more than nine of them, and weighted by how well they explain what was
+measured: importance sampling, which has no modes to get stuck in and no seeds to depend on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from scipy.special import ndtri
+from scipy.stats import qmc
+
+STRETCHES = (1.0, 2.0, 4.0)
+"""By how much delta's lengthscales may exceed the sources'."""
+
+REACHES = (0.7, 1.5, 3.0)
+"""Lengthscales of t over the sources' values."""
+
+DOUBT = 1.0
+"""The standard deviation of the logarithm of each hyperparameter, a factor e."""
+
+NOISE_DOUBT = 0.6
+"""The same of the noise, which the sources' tell more about."""
+
+FREE_OFFSET = 5.0
+"""The standard deviation of an offset about which nothing is known."""
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Which terms of the equation are there.
+
+    Parameters
+    ----------
+    name : what diagnostics call it
+    draws : how many hyperparameters are drawn for it, a power of two
+    slope, contrasts, shift, residual : whether b, c, t and delta are there
+    sources : whether there is a template at all
+    """
+
+    name: str
+    draws: int
+    slope: bool = False
+    contrasts: bool = False
+    shift: bool = False
+    residual: bool = False
+    sources: bool = True
+
+
+RELATIONS = (
+    Relation("offset", 16),
+    Relation("linear shift", 32, slope=True),
+    Relation("nonlinear shift", 32, slope=True, shift=True),
+    Relation("own residual", 64, slope=True, residual=True),
+    Relation("all together", 64, slope=True, contrasts=True, shift=True, residual=True),
+)
+UNRELATED = Relation("unrelated", 64, residual=True, sources=False)
+
+
+@dataclass(frozen=True)
+class Hypotheses:
+    """M sets of hyperparameters, each field (M,); zero where a term is not there.
+
+    Parameters
+    ----------
+    offset, slope, contrast, shift, residual : prior standard deviations of a, b, each of c,
+        t and delta
+    reach, stretch : positions in `REACHES` and `STRETCHES`
+    oddness : lambda; of what the sources measured at that very configuration beyond their
+        smooth means, the share that the target has too
+    own_oddness : the standard deviation by which each source's share may differ from it
+    noise : a measurement's standard deviation
+    relation : position in the sequence of relations
+    """
+
+    offset: torch.Tensor
+    slope: torch.Tensor
+    contrast: torch.Tensor
+    shift: torch.Tensor
+    residual: torch.Tensor
+    reach: torch.Tensor
+    stretch: torch.Tensor
+    oddness: torch.Tensor
+    own_oddness: torch.Tensor
+    noise: torch.Tensor
+    relation: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.noise)
+
+    def rows(self, rows: torch.Tensor) -> Hypotheses:
+        """Some of them."""
+        return Hypotheses(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Hypotheses]) -> Hypotheses:
+        """All of several."""
+        return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
+
+def draw(relations: Sequence[Relation], noise: float) -> tuple[Hypotheses, torch.Tensor]:
+    """Hypotheses from the prior, and the (M,) log probability of each.
+
+    Relations are equally likely. `noise` is the prior's median of a measurement's standard
+    deviation. The same every time.
+    """
+    parts = [_draw(position, relation, noise) for position, relation in enumerate(relations)]
+    shares = [torch.full((len(part),), 1.0 / len(part) / len(parts)) for part in parts]
+    return Hypotheses.joined(parts), torch.cat(shares).double().log()
+
+
+def _draw(position: int, relation: Relation, noise: float) -> Hypotheses:
+    u = qmc.Sobol(10, seed=position).random(relation.draws)
+    z = ndtri(np.clip(u, 1e-6, 1.0 - 1e-6))
+
+    def around(mode: float, column: int, there: bool, doubt: float = DOUBT) -> torch.Tensor:
+        return torch.from_numpy(mode * np.exp(doubt * z[:, column]) * there)
+
+    def choice(column: int, of: Sequence[float]) -> torch.Tensor:
+        return torch.from_numpy((u[:, column] * len(of)).astype(np.int64))
+
+    # half the time environments are about as fast as each other, half the time anything goes
+    tied = u[:, 8] < 0.5 if relation.sources else np.zeros(len(u), dtype=bool)
+    near = 0.1 * np.exp(DOUBT * ndtri(np.clip(2.0 * u[:, 8], 1e-6, 1.0 - 1e-6)))
+    return Hypotheses(
+        offset=torch.from_numpy(np.where(tied, near, FREE_OFFSET)),
+        slope=around(0.2, 0, relation.slope),
+        contrast=around(0.3, 1, relation.contrasts),
+        shift=around(0.2, 2, relation.shift),
+        residual=around(0.15 if relation.sources else 1.0, 3, relation.residual),
+        stretch=choice(4, STRETCHES),
+        oddness=torch.from_numpy(u[:, 5] * relation.sources),
+        noise=around(noise, 6, True, NOISE_DOUBT),
+        own_oddness=around(0.2, 7, relation.sources),
+        reach=choice(9, REACHES),
+        relation=torch.full((len(u),), position),
+    )

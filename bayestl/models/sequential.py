@@ -1,0 +1,502 @@
+"""`SequentialGP`: the sources fitted once, the target on top of them in milliseconds.
+
+The same family as the joint models, fitted in two stages (see `source_block` and
+`target_block`). Nothing flows back from the target to its sources, which loses nothing that
+few measurements could tell, and gains a refit whose cost does not depend on the sources, and
+hyperparameters of the target that are integrated out instead of estimated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from bayestl.data.measurement import Metric
+from bayestl.data.space import ConfigSpace
+from bayestl.data.table import MeasurementTable
+from bayestl.errors import FitError, UnknownEnvironment
+from bayestl.models.calibration import calibration, miscalibration
+from bayestl.models.conditioning import Conditioned, as_tensor
+from bayestl.models.effects import Explained
+from bayestl.models.encoding import Encoding
+from bayestl.models.fitting import Fit, one_thread
+from bayestl.models.gaussian_mixture import GaussianMixture
+from bayestl.models.gp import hyperparameters_of, infer
+from bayestl.models.hypotheses import RELATIONS, UNRELATED, Hypotheses
+from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where, names_of
+from bayestl.models.observations import FITTED_ROWS, Observations
+from bayestl.models.persistence import save
+from bayestl.models.posterior import Posterior
+from bayestl.models.scaling import Scaling, TransformName
+from bayestl.models.source_block import SourceBlock, SourceView, with_zero
+from bayestl.models.state import State
+from bayestl.models.target_block import Part, TargetBlock, TargetPrior, Template
+
+MAX_ELEMENTS = 2e8
+"""Matrix elements (1.6 GB) that the factors of all sources may take; past it, rows are left out."""
+
+LARGEST_SOURCE = 5_000
+"""A source's process is conditioned on at most this many rows."""
+
+COMPARED = 512
+"""Configurations at which environments are compared."""
+
+
+@dataclass(frozen=True)
+class SequentialGP:
+    """Recipe: a process for each source, and the target as what they say plus what is its own.
+
+        y = a + sum_s w_s f_s + b g + c . (f - g) + t(f) + delta + lambda odd
+
+    See `hypotheses` for the terms. The evidence weighs every template w, relation and set of
+    hyperparameters; the prediction is their mixture.
+
+    Parameters
+    ----------
+    transform : `log` for a positive metric, `identity`, or `auto`, which takes the
+        logarithm when every value is positive and says so when it does not
+    """
+
+    transform: TransformName = "auto"
+
+    def fit(
+        self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
+    ) -> FittedSequentialGP:
+        """The process fitted to every usable row; see `Model.fit`.
+
+        Raises
+        ------
+        FitError
+            Also if no source was measured: `TargetOnlyGP` needs none.
+        """
+        seen = _observations(self, table, metric, target)
+        places = range(1, 1 + _measured_sources(seen, metric))
+        room = int((MAX_ELEMENTS / len(places)) ** 0.5)
+        fits, processes = [], []
+        with one_thread():
+            for place in places:
+                outcome, process = _fit_source(seen.source(place), min(LARGEST_SOURCE, room), seed)
+                fits.append(outcome)
+                processes.append(process)
+            prior = TargetPrior.of(seen.encoding.groups, SourceBlock.of(processes))
+        return _conditioned(self, table, metric, seen, prior, fits)
+
+
+@dataclass(frozen=True)
+class FittedSequentialGP(Explained):
+    """A sequential process that has seen a table.
+
+    Parameters
+    ----------
+    metric, target, diagnostics : see `Fitted`
+    recipe : what was fitted
+    encoding, scaling : the doors to the standardised world in which `block` lives
+    environments : the names behind the environments' positions, the target first
+    block : the target on top of its sources
+    fits : how the fit of each source ended
+    """
+
+    metric: Metric
+    target: str
+    diagnostics: Diagnostics
+    recipe: SequentialGP
+    encoding: Encoding
+    scaling: Scaling
+    environments: tuple[str, ...]
+    block: TargetBlock
+    fits: tuple[Fit, ...]
+
+    @property
+    def space(self) -> ConfigSpace:
+        """The union space of the table."""
+        return self.encoding.space
+
+    def refit(self, table: MeasurementTable, seed: int = 0) -> FittedSequentialGP:
+        """The recipe fitted to another table: equal to `fit`, and fast while the sources stay.
+
+        If only the target's measurements changed, the sources' processes are taken over.
+        """
+        metric = self.metric.name
+        seen = _observations(self.recipe, table, metric, self.target)
+        if not self._same_sources(seen):
+            return self.recipe.fit(table, metric=metric, target=self.target, seed=seed)
+        return _conditioned(self.recipe, table, metric, seen, self.block.prior, self.fits)
+
+    def _same_sources(self, seen: Observations) -> bool:
+        if seen.environments != self.environments or seen.scaling != self.scaling:
+            return False
+        if seen.encoding != self.encoding or self.diagnostics.n_source > sum(
+            len(p.z) for p in self.block.prior.sources.processes
+        ):
+            return False
+        for place, process in enumerate(self.block.prior.sources.processes, start=1):
+            rows = seen.source(place)
+            if not (torch.equal(rows.x, process.x) and torch.equal(rows.z, process.z)):
+                return False
+        return True
+
+    def predict(
+        self,
+        configs: Configs,
+        environment: str | None = None,
+        quantiles: Sequence[float] = QUANTILES,
+    ) -> pd.DataFrame:
+        """What a new measurement would give, in the metric's unit; see `Fitted.predict`.
+
+        Raises
+        ------
+        ConfigurationError
+            For a configuration that the space does not know.
+        UnknownEnvironment
+            For an environment that the fit did not see.
+        """
+        frame = self.space.frame(configs)
+        mixture = self.measurements(frame, environment)
+        return self.scaling.mixture_summary(mixture, quantiles, frame.index)
+
+    def measurements(
+        self, canonical: pd.DataFrame, environment: str | None = None
+    ) -> GaussianMixture:
+        """New measurements at configurations of `ConfigSpace.frame`, standardised."""
+        place = self.position(environment)
+        x = self.encoding.encode(canonical)
+        if not place:
+            return self.block.measurements(x)
+        process = self.block.prior.sources.processes[place - 1]
+        mean, variance = process.marginals(with_zero(x))
+        variance = variance + process.noise(with_zero(x))
+        return GaussianMixture(torch.ones(1).double(), mean.unsqueeze(0), variance.unsqueeze(0))
+
+    def leave_one_out(self) -> GaussianMixture:
+        """Each of the target's measurements given all others, standardised."""
+        return self.block.leave_one_out()
+
+    def leave_one_out_density(self) -> np.ndarray:
+        """The log density of each target measurement given all others, on the transformed scale.
+
+        In closed form, with the weights of the hypotheses held.
+        """
+        density = self.leave_one_out().log_density(self.block.z)
+        return density.numpy() - np.log(self.scaling.spread)
+
+    def posterior(self, configs: Configs, environment: Where = None) -> Posterior:
+        """The joint posterior of the noise-free metric; see `HasPosterior.posterior`."""
+        frame = self.space.frame(configs)
+        names = names_of(environment, len(frame), self.target)
+        position = {name: self.position(name) for name in dict.fromkeys(names)}
+        where = torch.tensor([position[name] for name in names], dtype=torch.long)
+        mean, covariance = self.block.joint(self.encoding.encode(frame), where)
+        noises = [self.block.noise_variance]
+        for process in self.block.prior.sources.processes:
+            noises.append(float(process.hyperparameters.noise.variance[0]))
+        spread = self.scaling.spread
+        return Posterior(
+            self.scaling.centre + spread * mean.numpy(),
+            spread**2 * covariance.numpy(),
+            spread**2 * np.array(noises)[where.numpy()],
+        )
+
+    def environment_correlation(self) -> pd.DataFrame:
+        """Environments x environments: how alike their responses to the options are.
+
+        The correlation of the posterior means where anything was measured, at most 512
+        configurations.
+        """
+        processes = self.block.prior.sources.processes
+        every = torch.cat([self.block.measured.x, *(p.x[:, :-1] for p in processes)])
+        x = torch.unique(every, dim=0)
+        x = x[torch.linspace(0, len(x) - 1, min(len(x), COMPARED)).round().long()]
+        target = self.block.measurements(x).moments()[0]
+        responses = torch.stack([target, *(p.marginals(with_zero(x))[0] for p in processes)])
+        constant = responses.std(-1, keepdim=True) < 1e-9
+        standard = (responses - responses.mean(-1, keepdim=True)) / responses.std(
+            -1, correction=0, keepdim=True
+        )
+        standard = torch.where(constant, 0.0, standard)
+        correlation = standard @ standard.T / responses.shape[-1]
+        correlation.fill_diagonal_(1.0)
+        return pd.DataFrame(correlation.numpy(), self.environments, self.environments)
+
+    def position(self, environment: str | None = None) -> int:
+        """The position of an environment, the target's unless named."""
+        name = self.target if environment is None else environment
+        if name not in self.environments:
+            raise UnknownEnvironment(
+                f"unknown environment {name!r}; this model knows {', '.join(self.environments)}"
+            )
+        return self.environments.index(name)
+
+    def save(self, path: str | Path) -> None:
+        """Write the process to one file, whole or not at all; see `persistence.save`.
+
+        Raises
+        ------
+        FileError
+            If the file cannot be written.
+        """
+        save(self, path)
+
+    def to_state(self) -> State:
+        """Everything that its answers depend on; see `persistence`."""
+        block, prior = self.block, self.block.prior
+        plain = {
+            "transform": self.recipe.transform,
+            "scaling": asdict(self.scaling),
+            "environments": list(self.environments),
+            "fits": [asdict(fit) for fit in self.fits],
+            "outliers": block.outliers,
+            "outlier_variance": block.outlier_variance,
+            "unrelated": block.unrelated,
+            "parts": len(block.parts),
+        }
+        arrays = {
+            "z": block.z.numpy(),
+            "related": block.related.numpy(),
+            "templates": block.templates.numpy(),
+            "log_related": prior.log_related.numpy(),
+            "measured.x": block.measured.x.numpy(),
+            "measured.means": block.measured.means.numpy(),
+            "measured.odd": block.measured.odd.numpy(),
+        }
+        for s, process in enumerate(prior.sources.processes):
+            own = {name: getattr(process, name).numpy() for name in ("x", "z", "extra")}
+            own |= {"odd": prior.sources.odd[s].numpy(), **process.to_arrays()}
+            own["half"] = block.measured.halves[s].numpy()
+            arrays |= {f"source{s}.{name}": array for name, array in own.items()}
+        for p, part in enumerate(block.parts):
+            own = {f.name: getattr(part.given, f.name).double().numpy() for f in fields(Hypotheses)}
+            own |= {
+                name: getattr(part, name).numpy()
+                for name in ("log_weights", "inverse", "alpha", "extra")
+            }
+            own["template"] = part.template.weights.numpy()
+            arrays |= {f"part{p}.{name}": array for name, array in own.items()}
+        return State.of(self, plain, arrays)
+
+    @classmethod
+    def from_state(cls, state: State) -> FittedSequentialGP:
+        """The process that `to_state` described; raises as `Persistent.from_state`."""
+        encoding = Encoding(state.space)
+        scaling = Scaling(**state.value("scaling", dict))
+        environments = state.values("environments", str)
+        transform: Any = state.value("transform", str)
+        z = as_tensor(state.array("z", None))
+        n, count, width = len(z), len(environments) - 1, encoding.width
+        processes, odd, halves = [], [], []
+        for s in range(count):
+            own = state.within(f"source{s}.")
+            source_z = as_tensor(own.array("z", None))
+            m = len(source_z)
+            processes.append(
+                Conditioned.from_arrays(
+                    own,
+                    hyperparameters_of(encoding, 1, 1, False),
+                    as_tensor(own.array("x", m, width + 1)),
+                    source_z,
+                    as_tensor(own.array("extra", m)),
+                )
+            )
+            odd.append(as_tensor(own.array("odd", m)))
+            halves.append(as_tensor(own.array("half", m, n)))
+        sources = SourceBlock(tuple(processes), tuple(odd))
+        drawn = TargetPrior.of(encoding.groups, sources, learn=False)
+        log_related = as_tensor(state.array("log_related", len(drawn.related)))
+        prior = replace(drawn, log_related=log_related)
+        measured = SourceView(
+            as_tensor(state.array("measured.x", n, width)),
+            as_tensor(state.array("measured.means", n, count)),
+            as_tensor(state.array("measured.odd", n, count)),
+            tuple(halves),
+        )
+        block = TargetBlock(
+            prior,
+            measured,
+            z,
+            tuple(
+                _part(state.within(f"part{p}."), prior, n) for p in range(state.value("parts", int))
+            ),
+            state.value("outliers", float),
+            state.value("outlier_variance", float),
+            as_tensor(state.array("related", len(drawn.related))),
+            state.value("unrelated", float),
+            as_tensor(state.array("templates", None)),
+        )
+        return cls(
+            metric=state.metric,
+            target=state.target,
+            diagnostics=state.diagnostics,
+            recipe=SequentialGP(transform),
+            encoding=encoding,
+            scaling=scaling,
+            environments=environments,
+            block=block,
+            fits=tuple(Fit(**fit) for fit in state.values("fits", dict)),
+        )
+
+
+def _part(state: State, prior: TargetPrior, n: int) -> Part:
+    """The hypotheses of one template, from their arrays."""
+    log_weights = as_tensor(state.array("log_weights", None))
+    k = len(log_weights)
+    columns = [as_tensor(state.array(f.name, k)) for f in fields(Hypotheses)]
+    given = Hypotheses(
+        *(
+            column.long() if f.name in ("reach", "stretch", "relation") else column
+            for f, column in zip(fields(Hypotheses), columns, strict=True)
+        )
+    )
+    template = Template.of(prior, as_tensor(state.array("template", len(prior.sources))))
+    return Part(
+        template,
+        given,
+        log_weights,
+        as_tensor(state.array("inverse", k, n, n)),
+        as_tensor(state.array("alpha", k, n)),
+        as_tensor(state.array("extra", k, n)),
+    )
+
+
+def _observations(
+    recipe: SequentialGP, table: MeasurementTable, metric: str, target: str
+) -> Observations:
+    seen = Observations.of(table, metric, target, recipe.transform, scaled_by_sources=True)
+    count = 1 + _measured_sources(seen, metric)
+    return Observations(
+        seen.encoding, seen.scaling, seen.environments[:count], seen.x, seen.z, seen.dropped
+    )
+
+
+def _measured_sources(seen: Observations, metric: str) -> int:
+    """How many sources have rows; they come before those that have none."""
+    measured = set(seen.x[:, -1].long().tolist()) - {0}
+    if not measured:
+        raise FitError(
+            f"a sequential model expected measurements of {metric!r} in a source environment "
+            f"beside {seen.environments[0]!r}, got none; TargetOnlyGP needs none"
+        )
+    return len(measured)
+
+
+def _fit_source(seen: Observations, rows: int, seed: int) -> tuple[Fit, Conditioned]:
+    hyperparameters = hyperparameters_of(seen.encoding, 1, 1, False)
+    return infer(seen, hyperparameters, seen.subset(FITTED_ROWS, seed), seed, rows)
+
+
+def _conditioned(
+    recipe: SequentialGP,
+    table: MeasurementTable,
+    metric: str,
+    seen: Observations,
+    prior: TargetPrior,
+    fits: Sequence[Fit],
+) -> FittedSequentialGP:
+    x, z = seen.take(torch.nonzero(seen.is_target).squeeze(-1))
+    with one_thread():
+        block = TargetBlock.conditioned(prior, x[:, :-1], z)
+    details = _details(seen, block, fits)
+    if len(z):
+        left_out = block.leave_one_out()
+        mean, variance = left_out.moments()
+        spread = seen.scaling.spread
+        found = calibration(spread * (z - mean).numpy(), spread**2 * variance.numpy())
+        details["calibration"] = found
+    return FittedSequentialGP(
+        metric=table.metric(metric),
+        target=seen.environments[0],
+        diagnostics=Diagnostics(
+            model=repr(recipe),
+            n_source=len(seen.z) - len(z),
+            n_target=len(z),
+            dropped=seen.dropped,
+            warnings=tuple(_warnings(recipe, seen, block, fits, details)),
+            details=details,
+        ),
+        recipe=recipe,
+        encoding=seen.encoding,
+        scaling=seen.scaling,
+        environments=seen.environments,
+        block=block,
+        fits=tuple(fits),
+    )
+
+
+def _details(seen: Observations, block: TargetBlock, fits: Sequence[Fit]) -> dict[str, Any]:
+    sources = seen.environments[1:]
+    spread, prior = seen.scaling.spread, block.prior
+    names = ["the mean of all", *sources] if len(sources) > 1 else list(sources)
+    by_relation = {
+        relation.name: float(block.related[prior.related.relation == position].sum())
+        for position, relation in enumerate(RELATIONS)
+    }
+    processes = zip(sources, prior.sources.processes, strict=True)
+    noise = {seen.environments[0]: block.noise_variance}
+    noise |= {n: float(p.hyperparameters.noise.variance[0]) for n, p in processes}
+    processes = zip(sources, prior.sources.processes, strict=True)
+    groups = [group.name for group in seen.encoding.groups]
+    every = torch.eye(len(sources), dtype=torch.float64)
+    return {
+        "transform": "log" if seen.scaling.log else "identity",
+        "relation": {**by_relation, UNRELATED.name: block.unrelated},
+        "follows": {
+            **dict(zip(names, block.templates[:-1].tolist(), strict=True)),
+            "none": block.unrelated,
+        },
+        "hypotheses": len(block.weights),
+        "outliers": {
+            seen.environments[0]: block.outliers,
+            **{n: int((p.extra > 0).sum()) for n, p in processes},
+        },
+        "noise": {name: spread * variance**0.5 for name, variance in noise.items()},
+        "conditioned_on": {
+            n: len(p.z) for n, p in zip(sources, prior.sources.processes, strict=True)
+        },
+        "lengthscales": {
+            name: dict(zip(groups, prior.sources.lengthscales(row).tolist(), strict=True))
+            for name, row in zip(sources, every, strict=True)
+        },
+        "source_fits": {
+            name: {"evidence": fit.evidence, "evaluations": fit.evaluations, "message": fit.message}
+            for name, fit in zip(sources, fits, strict=True)
+        },
+    }
+
+
+def _warnings(
+    recipe: SequentialGP,
+    seen: Observations,
+    block: TargetBlock,
+    fits: Sequence[Fit],
+    details: dict[str, Any],
+) -> list[str]:
+    warnings = []
+    processes = block.prior.sources.processes
+    kept, n_source = sum(len(p.z) for p in processes), int((~seen.is_target).sum())
+    if recipe.transform == "auto" and not seen.scaling.log:
+        warnings.append("some values are not positive, so the metric is modelled without a log")
+    for name, fit in zip(seen.environments[1:], fits, strict=True):
+        if not fit.sound:
+            warnings.append(
+                f"the search for the hyperparameters of {name!r} broke down: {fit.message}"
+            )
+    if kept < n_source:
+        warnings.append(
+            f"conditioned on {kept} of {n_source} measurements of sources, to bound the memory"
+        )
+    outliers = round(block.outliers) + sum(int((p.extra > 0).sum()) for p in processes)
+    if outliers:
+        warnings.append(
+            f"{outliers} of {kept + len(block.z)} measurements are outliers and count for little"
+        )
+    if block.unrelated > 0.5:
+        warnings.append(
+            "the sources mislead: the target's own measurements predict it better without them"
+        )
+    if "calibration" in details and (found := miscalibration(details["calibration"])):
+        warnings.append(found)
+    return warnings

@@ -1,0 +1,154 @@
+"""The sources of a sequential model: one process each, fitted once, and what they say anywhere.
+
+The first of the two stages. Nothing here depends on the target's measurements, so that it
+stays while a campaign adds to them. Environments are independent given their hyperparameters: n
+rows in each of S sources cost S factors of n x n, and the nS x nS matrix of the joint model
+is never formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from bayestl.models.conditioning import Conditioned
+from bayestl.models.kernels import CoregionalizedKernel, OptionKernel, value
+
+SAME = 1e-9
+"""Features that differ by less are of one configuration."""
+
+
+@dataclass(frozen=True)
+class SourceView:
+    """What S sources say about n configurations, and what it takes to condition on it.
+
+    Parameters
+    ----------
+    x : (n, p) features
+    means : (n, S) posterior means
+    odd : (n, S), what each source measured there beyond its smooth mean; 0 where it did not
+    halves : for each source the (m, n) solution L^-1 k(x_s, x)
+    """
+
+    x: torch.Tensor
+    means: torch.Tensor
+    odd: torch.Tensor
+    halves: tuple[torch.Tensor, ...]
+
+    def rows(self, rows: torch.Tensor) -> SourceView:
+        """The view of some of the configurations."""
+        return SourceView(
+            self.x[rows], self.means[rows], self.odd[rows], tuple(h[:, rows] for h in self.halves)
+        )
+
+
+@dataclass(frozen=True)
+class SourceBlock:
+    """The sources' processes.
+
+    Parameters
+    ----------
+    processes : one a source; the last column of their inputs is 0 throughout
+    odd : for each source, (m,) what its measurements are beyond the smooth mean, repeats
+        averaged and outliers held back
+    """
+
+    processes: tuple[Conditioned, ...]
+    odd: tuple[torch.Tensor, ...]
+    _keys: tuple[tuple[torch.Tensor, torch.Tensor], ...] = field(init=False, repr=False)
+    _direction: torch.Tensor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        width = self.processes[0].x.shape[-1] - 1
+        direction = np.random.default_rng(width).uniform(1.0, 2.0, width)
+        object.__setattr__(self, "_direction", torch.from_numpy(direction))
+        keys = tuple(torch.sort(p.x[:, :-1] @ self._direction) for p in self.processes)
+        object.__setattr__(self, "_keys", keys)
+
+    @classmethod
+    def of(cls, processes: Sequence[Conditioned]) -> SourceBlock:
+        """The block of some processes."""
+        return cls(tuple(processes), tuple(_odd(process) for process in processes))
+
+    def __len__(self) -> int:
+        return len(self.processes)
+
+    def without(self, source: int) -> SourceBlock:
+        """The block of all other sources."""
+        rest = [i for i in range(len(self)) if i != source]
+        return SourceBlock(tuple(self.processes[i] for i in rest), tuple(self.odd[i] for i in rest))
+
+    def lengthscales(self, weights: torch.Tensor) -> torch.Tensor:
+        """The weighted geometric mean of the sources' lengthscales; (S,) weights of sum 1."""
+        logs = [value(_options(p), "lengthscales").log() for p in self.processes]
+        return (weights @ torch.stack(logs).detach()).exp()
+
+    def noise(self) -> float:
+        """The geometric mean of the sources' noise, a standard deviation."""
+        logs = [0.5 * p.hyperparameters.noise.variance.log().mean() for p in self.processes]
+        return float(torch.stack(logs).mean().exp())
+
+    def at(self, x: torch.Tensor) -> SourceView:
+        """What the sources say about configurations with (n, p) features."""
+        inputs = with_zero(x)
+        means, halves, odd = [], [], []
+        with torch.no_grad():
+            for s, process in enumerate(self.processes):
+                cross = process.hyperparameters.kernel.forward(process.x, inputs)
+                means.append(cross.T @ process.alpha)
+                halves.append(torch.linalg.solve_triangular(process.factor, cross, upper=False))
+                odd.append(self._odd_at(s, x))
+        return SourceView(x, torch.stack(means, 1), torch.stack(odd, 1), tuple(halves))
+
+    def covariance(self, source: int, one: SourceView, other: SourceView) -> torch.Tensor:
+        """(n, m) posterior covariance of a source between two views."""
+        kernel = self.processes[source].hyperparameters.kernel
+        with torch.no_grad():
+            prior = kernel.forward(with_zero(one.x), with_zero(other.x))
+        return prior - one.halves[source].T @ other.halves[source]
+
+    def variance(self, source: int, view: SourceView) -> torch.Tensor:
+        """(n,) posterior variance of a source."""
+        inputs, kernel = with_zero(view.x), self.processes[source].hyperparameters.kernel
+        with torch.no_grad():
+            prior = kernel.forward(inputs, inputs, diag=True)
+        return (prior - view.halves[source].square().sum(0)).clamp_min(0.0)
+
+    def _odd_at(self, source: int, x: torch.Tensor) -> torch.Tensor:
+        """(n,), from the source's row of the same configuration, or 0.
+
+        Rows are found by their projection on one direction, then compared.
+        """
+        keys, order = self._keys[source]
+        place = torch.searchsorted(keys, x @ self._direction - SAME).clamp_max(len(keys) - 1)
+        row = order[place]
+        same = ((self.processes[source].x[row, :-1] - x).abs() < SAME).all(-1)
+        return torch.where(same, self.odd[source][row], 0.0)
+
+
+def with_zero(x: torch.Tensor) -> torch.Tensor:
+    """(n, p + 1) inputs of a process that knows one environment."""
+    return torch.cat([x, torch.zeros(len(x), 1, dtype=x.dtype)], -1)
+
+
+def _options(process: Conditioned) -> OptionKernel:
+    kernel = process.hyperparameters.kernel
+    assert isinstance(kernel, CoregionalizedKernel)
+    options = kernel.options[0]
+    assert isinstance(options, OptionKernel)
+    return options
+
+
+def _odd(process: Conditioned) -> torch.Tensor:
+    """(m,), noise variance times K^-1 z: what the smooth mean leaves of each measurement.
+
+    The whole of it, (noise + extra) K^-1 z, for all but outliers, which count for as little here
+    as they do in the mean.
+    """
+    left = process.noise(process.x) * process.alpha
+    _, group = torch.unique(process.x, dim=0, return_inverse=True)
+    count = torch.bincount(group).to(left.dtype)
+    return (torch.zeros_like(count).index_add_(0, group, left) / count)[group]

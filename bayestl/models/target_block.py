@@ -1,0 +1,556 @@
+"""The target of a sequential model: an exact mixture over what it may have to do with its sources.
+
+The second of the two stages; see `hypotheses` for the equation. Given the sources' posteriors
+and one set of hyperparameters the target is a Gaussian process in closed form, with the
+sources' uncertainty in its prior:
+
+    mean   sum_s w_s m_s(x) + lambda odd(x)
+    cov    offset^2 + slope^2 g g' + contrast^2 (m - g).(m - g)' + shift^2 k_t(m, m')
+           + residual^2 k_delta(x, x') + own_oddness^2 odd.odd' + sum_s w_s^2 C_s(x, x')
+
+(the autoregressive model of Kennedy and O'Hagan, 2000, "Predicting the output from a complex
+computer code when fast approximations are available", with several sources and their
+uncertainty propagated as by Tighineanu et al., 2022, "Transfer learning with Gaussian
+processes for Bayesian optimization"). All hypotheses are conditioned at once by batched
+linear algebra on n x n matrices, n the number of target measurements: milliseconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from scipy.special import betaln
+
+from bayestl.errors import FitError
+from bayestl.models.encoding import Group
+from bayestl.models.gaussian_mixture import GaussianMixture
+from bayestl.models.hypotheses import (
+    REACHES,
+    RELATIONS,
+    STRETCHES,
+    UNRELATED,
+    Hypotheses,
+    draw,
+)
+from bayestl.models.kernels import OptionKernel, squared_distance
+from bayestl.models.source_block import SourceBlock, SourceView
+
+ALL, ONE, NONE = 0.3, 0.6, 0.1
+"""Prior probabilities that the target follows the mean of the sources, one of them, or none."""
+
+MOST_TEMPLATES = 8
+"""With more sources than this, those are kept that explain the target best by a linear shift."""
+
+OUTLIERS, REGULAR = 0.5, 20.0
+"""Beta prior of the share of outliers: half an outlier in twenty measurements."""
+
+OUTLIER_COST = 2.0
+"""Nats beyond the prior's odds that a variance of its own must be worth, for being fitted."""
+
+MOST_OUTLIERS = 5
+"""At most one in so many measurements is an outlier; below `FEW` none is."""
+
+FEW = 4
+
+MASS, MOST = 0.995, 32
+"""Hypotheses are kept until they have this share of the probability, or are this many."""
+
+PSEUDO_TARGETS, PSEUDO_ROWS = 4, 20
+"""How many sources, and how many rows of each, teach what environments have in common."""
+
+BLOCK = 2_000
+"""How many configurations are predicted at a time, which bounds the memory."""
+
+
+@dataclass(frozen=True)
+class TargetPrior:
+    """What is believed of a target before it is measured.
+
+    Parameters
+    ----------
+    groups : of the features
+    sources : their processes
+    related, unrelated : hypotheses with and without a template
+    log_related, log_unrelated : the log probability of each
+    """
+
+    groups: tuple[Group, ...]
+    sources: SourceBlock
+    related: Hypotheses
+    unrelated: Hypotheses
+    log_related: torch.Tensor
+    log_unrelated: torch.Tensor
+
+    @classmethod
+    def of(
+        cls, groups: tuple[Group, ...], sources: SourceBlock, *, learn: bool = True
+    ) -> TargetPrior:
+        """The prior, and with `learn` what the sources say about each other built into it.
+
+        Each source in turn is a target that the others explain, with a few of its rows. The
+        target is as likely to be like any of them as to be like none (a Dirichlet process
+        with concentration 1 over environments).
+        """
+        noise = sources.noise()
+        related, log_related = draw(RELATIONS, noise)
+        unrelated, log_unrelated = draw((UNRELATED,), noise)
+        prior = cls(groups, sources, related, unrelated, log_related, log_unrelated)
+        if not learn or len(sources) < 2:
+            return prior
+        base = log_related.exp()
+        learned = [prior._seen_from(s) for s in range(min(len(sources), PSEUDO_TARGETS))]
+        weight = len(sources) / (len(sources) + 1.0)
+        mixed = (1.0 - weight) * base + weight * torch.stack(learned).mean(0)
+        return replace(prior, log_related=mixed.log())
+
+    def _seen_from(self, source: int) -> torch.Tensor:
+        """(M,) probabilities of the related hypotheses, were this source the target."""
+        process = self.sources.processes[source]
+        rows = torch.linspace(0, len(process.z) - 1, min(PSEUDO_ROWS, len(process.z))).round()
+        rows = rows.long()
+        others = replace(self, sources=self.sources.without(source))
+        block = TargetBlock.conditioned(others, process.x[rows, :-1], process.z[rows])
+        return block.related + block.unrelated * self.log_related.exp()
+
+    def templates(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(T, S) weights of the sources in each template, and their (T,) log probabilities."""
+        count = len(self.sources)
+        every = torch.full((1, count), 1.0 / count, dtype=torch.float64)
+        none = torch.zeros(1, count, dtype=torch.float64)
+        if count == 1:
+            return torch.cat([every, none]), torch.tensor([1 - NONE, NONE]).double().log()
+        shares = [ALL, *[ONE / count] * count, NONE]
+        weights = torch.cat([every, torch.eye(count, dtype=torch.float64), none])
+        return weights, torch.tensor(shares).double().log()
+
+
+@dataclass(frozen=True)
+class Template:
+    """The covariances that hypotheses with the same template are made of.
+
+    Parameters
+    ----------
+    sources : the sources' processes
+    weights : (S,), of the sources; all zero for the template of no source
+    options : the kernel of delta
+    centre : (S + 1,), subtracted from the template's value and from each contrast, so that a
+        slope turns around the middle of the sources' measurements
+    """
+
+    sources: SourceBlock
+    weights: torch.Tensor
+    options: OptionKernel
+    centre: torch.Tensor
+
+    @classmethod
+    def of(cls, prior: TargetPrior, weights: torch.Tensor) -> Template:
+        """The template with these weights."""
+        sources = prior.sources
+        shares = weights if bool(weights.any()) else torch.full_like(weights, 1.0 / len(weights))
+        options = OptionKernel(prior.groups).double()
+        with torch.no_grad():
+            options.raw_lengthscales.copy_(sources.lengthscales(shares).log())
+        every = torch.stack([process.z.mean() for process in sources.processes])
+        level = weights @ every
+        centre = torch.cat([level.unsqueeze(0), every - level])
+        return cls(sources, weights, options, centre)
+
+    def features(self, view: SourceView) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n,) the template's value g, and (n, S) the contrasts of the sources with it."""
+        level = view.means @ self.weights
+        return level - self.centre[0], view.means - level.unsqueeze(-1) - self.centre[1:]
+
+    def mean(self, view: SourceView, oddness: torch.Tensor) -> torch.Tensor:
+        """(M, n) prior means."""
+        return view.means @ self.weights + oddness.unsqueeze(-1) * (view.odd @ self.weights)
+
+    def terms(self, one: SourceView, other: SourceView) -> list[torch.Tensor]:
+        """What a covariance is the sum of, each (n, m), in the order of `factors`."""
+        with torch.no_grad():
+            residuals = [self.options.forward(one.x, other.x, stretch=s) for s in STRETCHES]
+        ones = torch.ones_like(residuals[0])
+        if not bool(self.weights.any()):
+            return [torch.zeros_like(ones), ones, *residuals]
+        (g1, c1), (g2, c2) = self.features(one), self.features(other)
+        apart = squared_distance(one.means, other.means)
+        inherited = sum(
+            weight**2 * self.sources.covariance(s, one, other)
+            for s, weight in enumerate(self.weights.tolist())
+            if weight
+        )
+        assert isinstance(inherited, torch.Tensor)
+        shifts = [torch.exp(-0.5 * apart / reach**2) for reach in REACHES]
+        return [
+            inherited,
+            ones,
+            *residuals,
+            torch.outer(g1, g2),
+            c1 @ c2.T,
+            one.odd @ other.odd.T,
+            *shifts,
+        ]
+
+    def diagonal_terms(self, view: SourceView) -> list[torch.Tensor]:
+        """The same of a covariance's diagonal, each (n,)."""
+        ones = torch.ones(len(view.x), dtype=torch.float64)
+        if not bool(self.weights.any()):
+            return [torch.zeros_like(ones), *[ones] * (1 + len(STRETCHES))]
+        level, contrasts = self.features(view)
+        inherited = torch.zeros_like(ones)
+        for s, weight in enumerate(self.weights.tolist()):
+            if weight:
+                inherited += weight**2 * self.sources.variance(s, view)
+        return [
+            inherited,
+            *[ones] * (1 + len(STRETCHES)),
+            level.square(),
+            contrasts.square().sum(-1),
+            view.odd.square().sum(-1),
+            *[ones] * len(REACHES),
+        ]
+
+    def factors(self, given: Hypotheses) -> torch.Tensor:
+        """(M, terms), by which the terms of a covariance are multiplied."""
+        stretch = torch.nn.functional.one_hot(given.stretch, len(STRETCHES))
+        columns = [
+            torch.ones(len(given), 1, dtype=torch.float64),
+            given.offset.square().unsqueeze(-1),
+            given.residual.square().unsqueeze(-1) * stretch,
+        ]
+        if bool(self.weights.any()):
+            reach = torch.nn.functional.one_hot(given.reach, len(REACHES))
+            columns += [
+                given.slope.square().unsqueeze(-1),
+                given.contrast.square().unsqueeze(-1),
+                given.own_oddness.square().unsqueeze(-1),
+                given.shift.square().unsqueeze(-1) * reach,
+            ]
+        return torch.cat(columns, -1)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The hypotheses that share a template, conditioned on the target's n measurements.
+
+    Parameters
+    ----------
+    template : theirs
+    given : k hypotheses
+    log_weights : (k,), the log of prior times evidence
+    inverse : (k, n, n) inverse covariances of the measurements
+    alpha : (k, n), those times what the prior mean leaves
+    extra : (k, n) extra noise variance of outliers, 0 for nearly all
+    """
+
+    template: Template
+    given: Hypotheses
+    log_weights: torch.Tensor
+    inverse: torch.Tensor
+    alpha: torch.Tensor
+    extra: torch.Tensor
+
+    @classmethod
+    def conditioned(
+        cls,
+        template: Template,
+        given: Hypotheses,
+        log_prior: torch.Tensor,
+        view: SourceView,
+        z: torch.Tensor,
+    ) -> Part:
+        """The hypotheses given z at the configurations of `view`."""
+        covariance = combined(template.factors(given), template.terms(view, view))
+        covariance.diagonal(dim1=-2, dim2=-1).add_(given.noise.square().unsqueeze(-1))
+        left = z - template.mean(view, given.oddness)
+        evidence, inverse, alpha, extra = _explained(covariance, left)
+        return cls(template, given, log_prior + evidence, inverse, alpha, extra)
+
+    def rows(self, rows: torch.Tensor) -> Part:
+        """Some of the hypotheses."""
+        return Part(
+            self.template,
+            self.given.rows(rows),
+            self.log_weights[rows],
+            self.inverse[rows],
+            self.alpha[rows],
+            self.extra[rows],
+        )
+
+    def marginals(
+        self, measured: SourceView, view: SourceView
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(k, n) means and (k, n) variances of noise-free values."""
+        factors = self.template.factors(self.given)
+        cross = combined(factors, self.template.terms(measured, view))
+        mean = self.template.mean(view, self.given.oddness)
+        mean = mean + (self.alpha.unsqueeze(-2) @ cross).squeeze(-2)
+        prior = combined(factors, self.template.diagonal_terms(view))
+        return mean, (prior - (cross * (self.inverse @ cross)).sum(-2)).clamp_min(0.0)
+
+    def leave_one_out(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(k, n) means and variances of each measurement given all others, as if no outlier."""
+        variance = 1.0 / self.inverse.diagonal(dim1=-2, dim2=-1)
+        least = self.given.noise.square().unsqueeze(-1)
+        return z - self.alpha * variance, torch.maximum(variance - self.extra, least)
+
+
+def combined(factors: torch.Tensor, terms: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(k, ...) sums of the terms, each hypothesis with its own factors."""
+    stacked = torch.stack(tuple(terms))
+    return (factors @ stacked.reshape(len(stacked), -1)).reshape(-1, *stacked.shape[1:])
+
+
+def _explained(
+    covariance: torch.Tensor, left: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(M,) log evidence, (M, n, n) inverses, (M, n) alphas and (M, n) extra variances.
+
+    Every hypothesis may hold some measurements for outliers, the worst first, where that
+    raises its evidence by more than it costs (see `outliers`, whose gain this is); each
+    updates its inverse by a rank-one term.
+    """
+    count, n = left.shape
+    factor, info = torch.linalg.cholesky_ex(covariance)
+    inverse = torch.cholesky_inverse(factor) if n else covariance
+    log_determinant = 2.0 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    alpha = (inverse @ left.unsqueeze(-1)).squeeze(-1)
+    extra, paid = torch.zeros_like(left), torch.zeros(count, dtype=torch.float64)
+    each = torch.arange(count)
+    most = 0 if n < FEW else max(n // MOST_OUTLIERS, 1)
+    for already in range(most):
+        cost = OUTLIER_COST + _log_odds(already, n)
+        precision = inverse.diagonal(dim1=-2, dim2=-1)
+        ratio = (alpha.square() / precision).clamp_min(1.0)
+        gain = torch.where(extra > 0, 0.0, 0.5 * (ratio - 1.0 - ratio.log()))
+        best, row = gain.max(-1)
+        found = torch.nonzero(best > cost).squeeze(-1)
+        if not len(found):
+            break
+        row, some = row[found], each[found]
+        least = precision[some, row]
+        added = (alpha[some, row] / least).square() - 1.0 / least
+        column = inverse[some, :, row]
+        scale = 1.0 + added * least
+        update = (added / scale).view(-1, 1, 1) * column.unsqueeze(-1) * column.unsqueeze(-2)
+        inverse[some] -= update
+        log_determinant[some] += scale.log()
+        alpha[some] = (inverse[some] @ left[some].unsqueeze(-1)).squeeze(-1)
+        extra[some, row] = added
+        paid[some] += cost
+    evidence = -0.5 * ((left * alpha).sum(-1) + log_determinant + n * math.log(2.0 * math.pi))
+    usable = (info == 0) & torch.isfinite(evidence)
+    return torch.where(usable, evidence - paid, -math.inf), inverse, alpha, extra
+
+
+def _log_odds(already: int, n: int) -> float:
+    """What one more outlier costs by the prior of their share, given so many already."""
+    before = betaln(OUTLIERS + already, REGULAR + n - already)
+    return float(before - betaln(OUTLIERS + already + 1, REGULAR + n - already - 1))
+
+
+@dataclass(frozen=True)
+class TargetBlock:
+    """The target given its n measurements: the hypotheses that remain, with their weights.
+
+    Parameters
+    ----------
+    prior : what was believed before
+    measured : what the sources say where the target was measured
+    z : (n,) standardised measurements
+    parts : the hypotheses that are kept, by template
+    outliers : the expected number of outliers among the measurements
+    outlier_variance : of a further one
+    related : (M,) posterior probabilities of the prior's related hypotheses
+    unrelated : that the target has nothing to do with the sources
+    templates : (T,) posterior probabilities of the prior's templates
+    """
+
+    prior: TargetPrior
+    measured: SourceView
+    z: torch.Tensor
+    parts: tuple[Part, ...]
+    outliers: float
+    outlier_variance: float
+    related: torch.Tensor
+    unrelated: float
+    templates: torch.Tensor
+
+    @classmethod
+    def conditioned(cls, prior: TargetPrior, x: torch.Tensor, z: torch.Tensor) -> TargetBlock:
+        """The target given z at (n, p) features x.
+
+        Raises
+        ------
+        FitError
+            If no hypothesis can be conditioned on, which finite values do not bring about.
+        """
+        measured = prior.sources.at(x)
+        weights, log_shares = prior.templates()
+        kept = _screened(prior, weights, measured, z)
+        found: list[Part] = []
+        for row in kept.tolist():
+            related = bool(weights[row].any())
+            given = prior.related if related else prior.unrelated
+            share = prior.log_related if related else prior.log_unrelated
+            template = Template.of(prior, weights[row])
+            log_prior = log_shares[row] + share
+            found.append(Part.conditioned(template, given, log_prior, measured, z))
+        logs = torch.cat([part.log_weights for part in found])
+        if not bool(torch.isfinite(logs).any()):
+            raise FitError("no relation of the target to its sources could be conditioned on")
+        posterior = torch.softmax(logs, 0)
+        shares = posterior.split([len(part.given) for part in found])
+        count = sum(
+            float(share @ (part.extra > 0).double().sum(-1))
+            for share, part in zip(shares, found, strict=True)
+        )
+        variance = sum(
+            float(share @ part.extra.sum(-1)) for share, part in zip(shares, found, strict=True)
+        )
+        templates = torch.zeros(len(weights), dtype=torch.float64)
+        templates[kept] = torch.stack([share.sum() for share in shares])
+        has_template = weights[kept].any(-1).tolist()
+        of_related = [s for s, has in zip(shares, has_template, strict=True) if has]
+        return cls(
+            prior,
+            measured,
+            z,
+            _likeliest(found, posterior),
+            count,
+            variance / count if count > 0.5 else 1.0,
+            torch.stack(of_related).sum(0),
+            float(templates[-1]),
+            templates,
+        )
+
+    @property
+    def weights(self) -> torch.Tensor:
+        """(k,) of the kept hypotheses, of sum 1."""
+        return torch.softmax(torch.cat([part.log_weights for part in self.parts]), 0)
+
+    @property
+    def outlier_share(self) -> float:
+        """The probability that a further measurement is an outlier."""
+        return (OUTLIERS + self.outliers) / (OUTLIERS + REGULAR + len(self.z))
+
+    @property
+    def noise_variance(self) -> float:
+        """Of a measurement that is no outlier."""
+        squares = torch.cat([part.given.noise.square() for part in self.parts])
+        return float(self.weights @ squares)
+
+    def measurements(self, x: torch.Tensor) -> GaussianMixture:
+        """New measurements at (m, p) features, noise and the chance of an outlier included."""
+        blocks = [self._measurements(self.prior.sources.at(b)) for b in x.split(BLOCK)]
+        if not len(x):
+            blocks = [self._measurements(self.prior.sources.at(x))]
+        means = torch.cat([m for m, _ in blocks], -1)
+        variances = torch.cat([v for _, v in blocks], -1)
+        return self._with_outliers(means, variances)
+
+    def _measurements(self, view: SourceView) -> tuple[torch.Tensor, torch.Tensor]:
+        moments = [part.marginals(self.measured, view) for part in self.parts]
+        noise = torch.cat([part.given.noise.square() for part in self.parts]).unsqueeze(-1)
+        return torch.cat([m for m, _ in moments]), torch.cat([v for _, v in moments]) + noise
+
+    def leave_one_out(self) -> GaussianMixture:
+        """Each measurement given all others, with the weights of the hypotheses held."""
+        moments = [part.leave_one_out(self.z) for part in self.parts]
+        return self._with_outliers(
+            torch.cat([m for m, _ in moments]), torch.cat([v for _, v in moments])
+        )
+
+    def _with_outliers(self, means: torch.Tensor, variances: torch.Tensor) -> GaussianMixture:
+        """The mixture with one more component, around the same centre and wide."""
+        mixture = GaussianMixture(self.weights, means, variances)
+        mean, variance = mixture.moments()
+        share = self.outlier_share
+        return GaussianMixture(
+            torch.cat([(1.0 - share) * mixture.weights, torch.tensor([share]).double()]),
+            torch.cat([means, mean.unsqueeze(0)]),
+            torch.cat([variances, (variance + self.outlier_variance).unsqueeze(0)]),
+        )
+
+    def joint(self, x: torch.Tensor, where: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(m,) means and (m, m) covariances of noise-free values, over several environments.
+
+        Parameters
+        ----------
+        x : (m, p) features
+        where : (m,), 0 for the target, s + 1 for source s
+        """
+        sources, view = self.prior.sources, self.prior.sources.at(x)
+        at = [torch.nonzero(where == place).squeeze(-1) for place in range(len(sources) + 1)]
+        here = view.rows(at[0])
+        m = len(x)
+        mean, covariance = torch.zeros(m).double(), torch.zeros(m, m).double()
+        between = torch.zeros(m, m, dtype=torch.float64)
+        for s, rows in enumerate(at[1:]):
+            if len(rows):
+                there = view.rows(rows)
+                covariance[rows.unsqueeze(-1), rows] = sources.covariance(s, there, there)
+        centres = []
+        shares = self.weights.split([len(part.given) for part in self.parts])
+        for share, part in zip(shares, self.parts, strict=True):
+            template, factors = part.template, part.template.factors(part.given)
+            k = len(share)
+            centre = torch.zeros(k, m, dtype=torch.float64)
+            cross = torch.zeros(k, len(self.z), m, dtype=torch.float64)
+            centre[:, at[0]] = template.mean(here, part.given.oddness)
+            cross[:, :, at[0]] = combined(factors, template.terms(self.measured, here))
+            own = combined((share @ factors).unsqueeze(0), template.terms(here, here))[0]
+            covariance[at[0].unsqueeze(-1), at[0]] += own
+            for s, rows in enumerate(at[1:]):
+                weight = float(template.weights[s])
+                if len(rows):
+                    there = view.rows(rows)
+                    centre[:, rows] = there.means[:, s]
+                    if weight:
+                        cross[:, :, rows] = weight * sources.covariance(s, self.measured, there)
+                        shared = weight * float(share.sum()) * sources.covariance(s, here, there)
+                        covariance[at[0].unsqueeze(-1), rows] += shared
+                        covariance[rows.unsqueeze(-1), at[0]] += shared.T
+            centre += (part.alpha.unsqueeze(-2) @ cross).squeeze(-2)
+            solved = share.view(-1, 1, 1) * (part.inverse @ cross)
+            covariance -= cross.reshape(-1, m).T @ solved.reshape(-1, m)
+            mean += share @ centre
+            centres.append((share, centre))
+        for share, centre in centres:
+            apart = centre - mean
+            between += (share.unsqueeze(-1) * apart).T @ apart
+        covariance += between
+        return mean, (covariance + covariance.T) / 2.0
+
+
+def _likeliest(parts: Sequence[Part], posterior: torch.Tensor) -> tuple[Part, ...]:
+    """The hypotheses that have nearly all of the probability."""
+    ranked = torch.argsort(posterior, descending=True, stable=True)
+    within = torch.cumsum(posterior[ranked], 0) - posterior[ranked] < MASS
+    kept = torch.zeros(len(posterior), dtype=torch.bool)
+    kept[ranked[within][:MOST]] = True
+    flags = kept.split([len(part.given) for part in parts])
+    return tuple(
+        part.rows(torch.nonzero(flag).squeeze(-1))
+        for part, flag in zip(parts, flags, strict=True)
+        if bool(flag.any())
+    )
+
+
+def _screened(
+    prior: TargetPrior, weights: torch.Tensor, measured: SourceView, z: torch.Tensor
+) -> torch.Tensor:
+    """The positions of the templates that are looked at closely: all, unless they are many."""
+    count = len(prior.sources)
+    if count <= MOST_TEMPLATES:
+        return torch.arange(len(weights))
+    simple = torch.nonzero(prior.related.relation <= 1).squeeze(-1)
+    given, share = prior.related.rows(simple), prior.log_related[simple]
+    scores = []
+    for row in range(1, count + 1):
+        part = Part.conditioned(Template.of(prior, weights[row]), given, share, measured, z)
+        scores.append(torch.logsumexp(part.log_weights, 0))
+    best = torch.topk(torch.stack(scores), MOST_TEMPLATES).indices.sort().values + 1
+    return torch.cat([torch.tensor([0]), best, torch.tensor([count + 1])])
