@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,9 @@ from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError
 from bayestl.models.folds import target_folds
 from bayestl.models.model import QUANTILES, Configs, Diagnostics, Fitted, Model
+from bayestl.models.persistence import save
 from bayestl.models.scaling import quantile_column
+from bayestl.models.state import State
 
 CENTRAL = (0.159, 0.5, 0.841)
 """The quantiles of the model that say where the middle is and how wide to either side."""
@@ -230,6 +233,37 @@ class FittedConformal:
                 calibrated = widest(calibrated, own[column].to_numpy(float))
             own[column] = calibrated
         return own
+
+    def save(self, path: str | Path) -> None:
+        """Write the model and its members to one file; see `persistence.save`.
+
+        Raises
+        ------
+        FileError
+            If the model is of a kind that cannot be kept, or the file cannot be written.
+        """
+        save(self, path)
+
+    def to_state(self) -> State:
+        """Everything that its answers depend on; see `persistence`."""
+        members = {str(place): member for place, member in enumerate(self.members)}
+        return State(
+            {"log": self.log, "recipe": self.recipe, "held_out": len(members)},
+            {f"scores.{place}": scores for place, scores in enumerate(self.scores)},
+            {"fitted": self.fitted, **members},
+        )
+
+    @classmethod
+    def from_state(cls, state: State) -> FittedConformal:
+        """The model that `to_state` described; raises as `Persistent.from_state`."""
+        places = range(state.value("held_out", int))
+        return cls(
+            fitted=state.members["fitted"],
+            members=tuple(state.members[str(place)] for place in places),
+            scores=tuple(state.array(f"scores.{place}", None) for place in places),
+            log=state.value("log", bool),
+            recipe=state.value("recipe", str),
+        )
 
 
 def _scores(member: Fitted, rows: MeasurementTable, metric: str, log: bool) -> np.ndarray:

@@ -46,6 +46,7 @@ MAX_DEPTH = 4
 """How deep models may consist of models."""
 
 KINDS = {
+    "FittedConformal": "bayestl.models.conformalized",
     "FittedGP": "bayestl.models.gp",
     "FittedSequentialGP": "bayestl.models.sequential",
     "FittedTransferGP": "bayestl.models.transfer_gp",

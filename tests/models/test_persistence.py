@@ -20,6 +20,7 @@ from bayestl.data.sampling import sample
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import FileError
+from bayestl.models.conformalized import Conformal
 from bayestl.models.gp import LMCGP, MultiTaskGP, TargetOnlyGP
 from bayestl.models.persistence import load, save, sealed
 from bayestl.models.transfer_gp import TransferGP
@@ -93,6 +94,17 @@ def test_a_kept_model_is_equal_to_the_last_bit(recipe, table, space, tmp_path):
     save(found, tmp_path / "again.bayestl")
     assert (tmp_path / "again.bayestl").read_bytes() == (tmp_path / "m.bayestl").read_bytes()
     assert sorted(os.listdir(tmp_path)) == ["again.bayestl", "m.bayestl"]
+
+
+def test_a_model_of_models_is_kept_with_all_of_them(table, space, tmp_path):
+    recipe = Conformal(MultiTaskGP(), folds=2)
+    fitted = recipe.fit(table, metric="latency", target="target")
+    fitted.save(tmp_path / "m.bayestl")
+    configs = sample(space, 20, seed=2)
+    assert_equal(load(tmp_path / "m.bayestl").predict(configs), fitted.predict(configs))
+    ridge = Conformal(RidgeInteractions()).fit(table, metric="latency", target="target")
+    with pytest.raises(FileError, match="a FittedRegression cannot be kept"):
+        ridge.save(tmp_path / "ridge.bayestl")
 
 
 def test_another_process_and_another_number_of_threads_answer_equally(small, kept, space):

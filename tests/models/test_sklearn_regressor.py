@@ -85,7 +85,7 @@ def test_a_source_helps_and_each_row_is_of_its_environment(data):
 
 def test_the_default_is_the_guarded_choice(data):
     regressor = TransferRegressor(target="target").fit(*data)
-    assert regressor.fitted_.diagnostics.details["chosen"] in ("MultiTaskGP", "LMCGP")
+    assert regressor.fitted_.diagnostics.details["chosen"] != "TargetOnlyGP"
     assert regressor.fitted_.diagnostics.n_source == 60
 
 
