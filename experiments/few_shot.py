@@ -10,7 +10,8 @@ of the mean absolute percentage error of the median prediction. The ratio of a c
 error over that of the best rival, chosen with hindsight; a rival that ran on fewer seeds is
 compared on those. With `--staged` the sources mislead, and the only rival is the process that
 does not see them. With `--cache` nothing is computed twice: a run that was stopped goes on, and
-`--fresh METHOD`, which forgets the stored results of one method, leaves its rivals alone.
+`--fresh METHOD`, which forgets the stored results of one method, leaves its rivals alone. A
+result is stored under its recipe, not under the code behind it: forget what the code changed.
 """
 
 from __future__ import annotations
@@ -77,6 +78,9 @@ PROCESSES = (OURS, *SIDE_LINES, *GP_RIVALS)
 ALIGNED_ONLY = ("SourceValuesRidge",)
 """Methods that need the sources' values at the configurations that are asked for."""
 
+WORST_MARK, STAGED_MARK = 1.15, 1.10
+"""What a cell's ratio may not exceed, and what it may not where the sources mislead."""
+
 QUICK = (
     "hardware/azure/Adiac",
     "framework/aws-gpu1-theano-micro/Coffee",
@@ -142,8 +146,9 @@ def main() -> None:
     result = verdict(rows, cells, arguments.staged)
     show(cells, result, arguments.staged)
     if arguments.json:
-        flat = cells.reset_index().to_dict("records")
-        print(json.dumps({"seeds": seeds, **result, "cells": flat}, default=float))
+        flat = cells.reset_index().astype(object)
+        result["cells"] = flat.where(flat.notna(), None).to_dict("records")  # JSON has no NaN
+        print(json.dumps({"seeds": seeds, **result}))
 
 
 def run(jobs: Sequence[Job], workers: int, cache_folder: Path | None) -> list[dict[str, Any]]:
@@ -291,7 +296,7 @@ def verdict(rows: pd.DataFrame, cells: pd.DataFrame, is_staged: bool) -> dict[st
             "worst_ratio": float(ratio.max()),
             "worst_cell": f"{worst['scenario']} n={worst['budget']}",
             "ratio_by_budget": ratio.groupby(level="budget").apply(geometric_mean).to_dict(),
-            "cells_above_1.15": int((ratio > 1.15).sum()),
+            "cells_missed": int((ratio > (STAGED_MARK if is_staged else WORST_MARK)).sum()),
         }
     if not is_staged:
         result |= {
@@ -323,13 +328,14 @@ def show(cells: pd.DataFrame, result: Mapping[str, Any], is_staged: bool) -> Non
         print(cells.to_string(float_format="{:.3g}".format))
     print()
     if "worst_ratio" in result:
-        worst = f"worst ratio {result['worst_ratio']:.3f} at {result['worst_cell']}"
-        if is_staged:
-            print(f"{worst}; the mark is 1.10")
-        else:
+        if not is_staged:
             mean = result["geometric_mean_ratio"]
             print(f"geometric mean of ratios {mean:.3f}; the mark is 0.85")
-            print(f"{worst}; the mark is 1.15, missed in {result['cells_above_1.15']} cells")
+        print(
+            f"worst ratio {result['worst_ratio']:.3f} at {result['worst_cell']}; the mark is "
+            f"{STAGED_MARK if is_staged else WORST_MARK}, missed in {result['cells_missed']} "
+            f"of {len(cells)} cells"
+        )
         print("by budget: " + _listed(result["ratio_by_budget"]))
     if not is_staged:
         print(f"coverage of 90 % intervals {result['coverage90']:.3f}; the mark is 0.87 to 0.93")

@@ -81,7 +81,7 @@ def test_the_verdict_has_the_geometric_mean_and_the_worst_cell():
     assert found["geometric_mean_ratio"] == pytest.approx(1.0)
     assert (found["worst_ratio"], found["worst_cell"]) == (2.0, "bad n=20")
     assert found["ratio_by_budget"] == {5: 0.5, 20: 2.0}
-    assert found["cells_above_1.15"] == 1
+    assert found["cells_missed"] == 1
     assert found["coverage90"] == pytest.approx(0.9)
     assert found["nlpd_advantage"] == {"TargetOnlyGP": 2.0}
     assert found["failures"] == {"Mean": 1}
