@@ -62,11 +62,11 @@ class GaussianMixture:
         within that bracket, which bisects where a step would leave it.
         """
         deviations = self.variances.sqrt()
-        ends = self.means + deviations * torch.special.ndtri(torch.tensor(level).double())
+        z = torch.special.ndtri(torch.tensor(level, dtype=torch.float64))
+        ends = self.means + deviations * z
         low, high = ends.amin(0), ends.amax(0)
         mean, variance = self.moments()
-        at = mean + variance.sqrt() * torch.special.ndtri(torch.tensor(level).double())
-        at = at.clamp(low, high)
+        at = (mean + variance.sqrt() * z).clamp(low, high)
         scale = variance.sqrt().clamp_min(1e-300)
         for _ in range(STEPS):
             z = (at - self.means) / deviations
