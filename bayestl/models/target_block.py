@@ -300,7 +300,7 @@ class Part:
 def combined(factors: torch.Tensor, terms: Sequence[torch.Tensor]) -> torch.Tensor:
     """(k, ...) sums of the terms, each hypothesis with its own factors."""
     stacked = torch.stack(tuple(terms))
-    return (factors @ stacked.reshape(len(stacked), -1)).reshape(-1, *stacked.shape[1:])
+    return (factors @ stacked.flatten(1)).unflatten(-1, stacked.shape[1:])
 
 
 def _explained(
