@@ -318,7 +318,7 @@ def _explained(
     log_determinant = 2.0 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     alpha = (inverse @ left.unsqueeze(-1)).squeeze(-1)
     extra, paid = torch.zeros_like(left), torch.zeros(count, dtype=torch.float64)
-    each = torch.arange(count)
+    still = torch.arange(count)
     most = 0 if n < FEW else max(n // MOST_OUTLIERS, 1)
     for already in range(most):
         cost = OUTLIER_COST + _log_odds(already, n)
@@ -326,10 +326,10 @@ def _explained(
         ratio = (alpha.square() / precision).clamp_min(1.0)
         gain = torch.where(extra > 0, 0.0, 0.5 * (ratio - 1.0 - ratio.log()))
         best, row = gain.max(-1)
-        found = torch.nonzero(best > cost).squeeze(-1)
-        if not len(found):
+        some = still = still[best[still] > cost]
+        if not len(some):
             break
-        row, some = row[found], each[found]
+        row = row[some]
         least = precision[some, row]
         added = (alpha[some, row] / least).square() - 1.0 / least
         column = inverse[some, :, row]
