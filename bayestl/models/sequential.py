@@ -44,6 +44,9 @@ MAX_ELEMENTS = 2e8
 LARGEST_SOURCE = 5_000
 """A source's process is conditioned on at most this many rows."""
 
+SUBSET = 0
+"""The seed by which rows of a large source are left out, always the same ones."""
+
 COMPARED = 512
 """Configurations at which environments are compared."""
 
@@ -70,18 +73,19 @@ class SequentialGP:
     ) -> FittedSequentialGP:
         """The process fitted to every usable row; see `Model.fit`.
 
+        Nothing in it is random, whatever the seed, so that `refit` may take over the sources.
+
         Raises
         ------
         FitError
             Also if no source was measured: `TargetOnlyGP` needs none.
         """
         seen = _observations(self, table, metric, target)
-        places = range(1, 1 + _measured_sources(seen, metric))
-        room = int((MAX_ELEMENTS / len(places)) ** 0.5)
+        count = _measured_sources(seen, metric)
         fits, processes = [], []
         with one_thread():
-            for place in places:
-                outcome, process = _fit_source(seen.source(place), min(LARGEST_SOURCE, room), seed)
+            for place in range(1, 1 + count):
+                outcome, process = _fit_source(seen.source(place), _most_rows(count))
                 fits.append(outcome)
                 processes.append(process)
             prior = TargetPrior.of(seen.encoding.groups, SourceBlock.of(processes))
@@ -131,13 +135,14 @@ class FittedSequentialGP(Explained):
     def _same_sources(self, seen: Observations) -> bool:
         if seen.environments != self.environments or seen.scaling != self.scaling:
             return False
-        if seen.encoding != self.encoding or self.diagnostics.n_source > sum(
-            len(p.z) for p in self.block.prior.sources.processes
-        ):
+        n_source = int((~seen.is_target).sum())
+        if seen.encoding != self.encoding or n_source != self.diagnostics.n_source:
             return False
-        for place, process in enumerate(self.block.prior.sources.processes, start=1):
+        processes = self.block.prior.sources.processes
+        for place, process in enumerate(processes, start=1):
             rows = seen.source(place)
-            if not (torch.equal(rows.x, process.x) and torch.equal(rows.z, process.z)):
+            x, z = rows.take(rows.subset(_most_rows(len(processes)), SUBSET))
+            if not (torch.equal(x, process.x) and torch.equal(z, process.z)):
                 return False
         return True
 
@@ -383,9 +388,14 @@ def _measured_sources(seen: Observations, metric: str) -> int:
     return len(measured)
 
 
-def _fit_source(seen: Observations, rows: int, seed: int) -> tuple[Fit, Conditioned]:
+def _most_rows(sources: int) -> int:
+    """How many rows each source's process may be conditioned on."""
+    return min(LARGEST_SOURCE, int((MAX_ELEMENTS / sources) ** 0.5))
+
+
+def _fit_source(seen: Observations, rows: int) -> tuple[Fit, Conditioned]:
     hyperparameters = hyperparameters_of(seen.encoding, 1, 1, False)
-    return infer(seen, hyperparameters, seen.subset(FITTED_ROWS, seed), seed, rows)
+    return infer(seen, hyperparameters, seen.subset(FITTED_ROWS, SUBSET), SUBSET, rows)
 
 
 def _conditioned(
