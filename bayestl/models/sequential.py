@@ -219,11 +219,9 @@ class FittedSequentialGP(Explained):
         x = x[torch.linspace(0, len(x) - 1, min(len(x), COMPARED)).round().long()]
         target = self.block.measurements(x).moments()[0]
         responses = torch.stack([target, *(p.marginals(with_zero(x))[0] for p in processes)])
-        constant = responses.std(-1, keepdim=True) < 1e-9
-        standard = (responses - responses.mean(-1, keepdim=True)) / responses.std(
-            -1, correction=0, keepdim=True
-        )
-        standard = torch.where(constant, 0.0, standard)
+        deviation = responses.std(-1, correction=0, keepdim=True)
+        apart = responses - responses.mean(-1, keepdim=True)
+        standard = torch.where(deviation < 1e-9, 0.0, apart / deviation)
         correlation = standard @ standard.T / responses.shape[-1]
         correlation.fill_diagonal_(1.0)
         return pd.DataFrame(correlation.numpy(), self.environments, self.environments)
