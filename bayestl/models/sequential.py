@@ -444,7 +444,7 @@ def _details(seen: Observations, block: TargetBlock, fits: Sequence[Fit]) -> dic
     }
     processes = zip(sources, prior.sources.processes, strict=True)
     noise = {seen.environments[0]: block.noise_variance}
-    noise |= {n: float(p.hyperparameters.noise.variance[0]) for n, p in processes}
+    noise |= {n: p.hyperparameters.noise.variance[0].item() for n, p in processes}
     processes = zip(sources, prior.sources.processes, strict=True)
     groups = [group.name for group in seen.encoding.groups]
     every = torch.eye(len(sources), dtype=torch.float64)

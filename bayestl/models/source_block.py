@@ -89,7 +89,7 @@ class SourceBlock:
     def noise(self) -> float:
         """The geometric mean of the sources' noise, a standard deviation."""
         logs = [0.5 * p.hyperparameters.noise.variance.log().mean() for p in self.processes]
-        return float(torch.stack(logs).mean().exp())
+        return torch.stack(logs).mean().exp().item()
 
     def at(self, x: torch.Tensor) -> SourceView:
         """What the sources say about configurations with (n, p) features."""
