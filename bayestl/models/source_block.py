@@ -99,7 +99,8 @@ class SourceBlock:
             for s, process in enumerate(self.processes):
                 cross = process.hyperparameters.kernel.forward(process.x, inputs)
                 means.append(cross.T @ process.alpha)
-                halves.append(torch.linalg.solve_triangular(process.factor, cross, upper=False))
+                half = torch.linalg.solve_triangular(process.factor, cross, upper=False)
+                halves.append(half.contiguous())
                 odd.append(self._odd_at(s, x))
         return SourceView(x, torch.stack(means, 1), torch.stack(odd, 1), tuple(halves))
 

@@ -148,7 +148,7 @@ class Template:
     @classmethod
     def of(cls, prior: TargetPrior, weights: torch.Tensor) -> Template:
         """The template with these weights."""
-        sources = prior.sources
+        sources, weights = prior.sources, weights.clone()
         shares = weights if bool(weights.any()) else torch.full_like(weights, 1.0 / len(weights))
         options = OptionKernel(prior.groups).double()
         with torch.no_grad():
@@ -266,7 +266,8 @@ class Part:
         covariance.diagonal(dim1=-2, dim2=-1).add_(given.noise.square().unsqueeze(-1))
         left = z - template.mean(view, given.oddness)
         evidence, inverse, alpha, extra = _explained(covariance, left)
-        return cls(template, given, log_prior + evidence, inverse, alpha, extra)
+        # row by row, as a kept block is read back: memory's order decides how BLAS rounds
+        return cls(template, given, log_prior + evidence, inverse.contiguous(), alpha, extra)
 
     def rows(self, rows: torch.Tensor) -> Part:
         """Some of the hypotheses."""
@@ -387,7 +388,7 @@ class TargetBlock:
         FitError
             If no hypothesis can be conditioned on, which finite values do not bring about.
         """
-        measured = prior.sources.at(x)
+        measured = prior.sources.at(x.contiguous())
         weights, log_shares = prior.templates()
         kept = _screened(prior, weights, measured, z)
         found: list[Part] = []
