@@ -1,10 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bayestl.errors import FitError
+from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.scaling import Scaling, quantile_column
 
 positive = st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=8).map(np.array)
@@ -73,6 +75,52 @@ def test_a_hopeless_belief_does_not_overflow():
     summary = scaling.summary(
         np.array([0.0, 800.0]), np.array([1e5, 0.0]), (0.01, 0.99), pd.RangeIndex(2)
     )
+    assert np.isfinite(summary.to_numpy()).all()
+
+
+def mixture(weights, means, variances) -> GaussianMixture:
+    """Of one value, unless `means` have several columns."""
+    tensors = [torch.tensor(a, dtype=torch.float64) for a in (weights, means, variances)]
+    return GaussianMixture(tensors[0], *(t.reshape(len(weights), -1) for t in tensors[1:]))
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_the_summary_of_a_mixture_is_that_of_draws_from_it(log):
+    scaling = Scaling(log, centre=0.3, spread=0.5)
+    weights, means, variances = [0.2, 0.5, 0.3], [-1.0, 0.4, 2.0], [0.3, 0.05, 1.5]
+    rng = np.random.default_rng(0)
+    which = rng.choice(3, 400_000, p=weights)
+    sd = np.sqrt(np.take(variances, which))
+    draws = scaling.unscale(np.take(means, which) + sd * rng.normal(size=len(which)))
+    levels = (0.05, 0.5, 0.9)
+    summary = scaling.mixture_summary(
+        mixture(weights, means, variances), levels, pd.Index(["only"])
+    )
+    assert list(summary.index) == ["only"]
+    row = summary.iloc[0]
+    assert row["mean"] == pytest.approx(draws.mean(), rel=0.01)
+    assert row["std"] == pytest.approx(draws.std(), rel=0.03)
+    expected = np.quantile(draws, levels)
+    assert row[["q05", "q50", "q90"]].to_numpy(float) == pytest.approx(expected, rel=0.02, abs=0.01)
+
+
+@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_equal_components_are_one(log, parts):
+    scaling = Scaling(log, centre=-2.0, spread=0.7)
+    mean, variance = np.array([0.4, -1.0, 3.0]), np.array([1.7, 1e-4, 30.0])
+    weights = np.full(parts, 1 / parts)
+    repeated = mixture(weights, np.tile(mean, (parts, 1)), np.tile(variance, (parts, 1)))
+    levels = (1e-9, 0.05, 0.5, 0.975)
+    index = pd.RangeIndex(3)
+    found = scaling.mixture_summary(repeated, levels, index)
+    pd.testing.assert_frame_equal(found, scaling.summary(mean, variance, levels, index), rtol=1e-9)
+
+
+def test_a_hopeless_mixture_does_not_overflow():
+    scaling = Scaling(log=True, centre=0.0, spread=1.0)
+    wide = mixture([0.5, 0.5], [[0.0, 800.0], [1.0, 0.0]], [[1e5, 1e-12], [1e-12, 1e-12]])
+    summary = scaling.mixture_summary(wide, (0.01, 0.99), pd.RangeIndex(2))
     assert np.isfinite(summary.to_numpy()).all()
 
 
