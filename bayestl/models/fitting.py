@@ -14,13 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from gpytorch.module import Module
+from gpytorch.priors import LogNormalPrior
 from scipy.optimize import minimize
+from scipy.special import gammaln
 from threadpoolctl import threadpool_limits
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from bayestl.errors import FitError
 from bayestl.models.evidence import log_evidence
-from bayestl.models.kernels import CoregionalizedKernel, EnvironmentNoise
+from bayestl.models.kernels import LEAST, CoregionalizedKernel, EnvironmentNoise
 
 MAX_ITERATIONS = 100
 _BOUND = 15.0  # of a logarithm, far outside every prior: keeps line searches finite
@@ -39,6 +41,54 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@dataclass(frozen=True)
+class Priors:
+    """The priors of all k parameters of a module, each one number.
+
+    Parameters
+    ----------
+    positive : (k,), which have a log-normal prior on the value behind them; the others have
+        a Student's t on themselves
+    location, scale : (k,), of the logarithm of the value, or of the parameter itself
+    freedom : (k,), degrees of freedom of Student's t
+    """
+
+    positive: np.ndarray
+    location: np.ndarray
+    scale: np.ndarray
+    freedom: np.ndarray
+
+    @classmethod
+    def of(cls, module: Module) -> Priors:
+        """The priors that gpytorch has registered, in the order of the parameters."""
+        found = {}
+        for name, owner, prior, _, _ in module.named_priors():
+            key = name.rpartition(".")[-1].removesuffix("_prior")
+            positive = isinstance(prior, LogNormalPrior)
+            parameter = owner.get_parameter(f"raw_{key}" if positive else key)
+            freedom = math.inf if positive else prior.df
+            row = (positive, prior.loc, prior.scale, freedom)
+            found[parameter] = [np.broadcast_to(part, parameter.shape).ravel() for part in row]
+        rows = [found[parameter] for parameter in module.parameters()]
+        return cls(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+
+    def log_density(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
+        """Of the values behind (k,) parameters, and its gradient in the parameters."""
+        p, t = self.positive, ~self.positive
+        growth = np.exp(vector[p])
+        logs = np.log(growth + LEAST)
+        z = (logs - self.location[p]) / self.scale[p]
+        normal = -0.5 * z**2 - logs - np.log(self.scale[p]) - 0.5 * math.log(2.0 * math.pi)
+        gradient = np.empty_like(vector)
+        gradient[p] = -(z / self.scale[p] + 1.0) * growth / (growth + LEAST)
+        v = self.freedom[t]
+        z = (vector[t] - self.location[t]) / self.scale[t]
+        student = gammaln((v + 1.0) / 2.0) - gammaln(v / 2.0) - 0.5 * np.log(math.pi * v)
+        student += -np.log(self.scale[t]) - 0.5 * (v + 1.0) * np.log1p(z**2 / v)
+        gradient[t] = -(v + 1.0) * z / (v + z**2) / self.scale[t]
+        return float(normal.sum() + student.sum()), gradient
+
+
 class Hyperparameters(Module):
     """Everything that a fit adjusts: the kernel and the noise."""
 
@@ -47,16 +97,43 @@ class Hyperparameters(Module):
         self.kernel = kernel
         self.noise = noise
         self.double()
-        self.prior_terms = [(prior, of, m) for _, m, prior, of, _ in self.named_priors()]
+        self.priors = Priors.of(self)
 
     def covariance(self, x: torch.Tensor, extra: torch.Tensor | float = 0.0) -> torch.Tensor:
         """(n, n), of measurements at x whose noise has `extra` variance."""
         return self.kernel.forward(x, x) + torch.diag(self.noise.forward(x) + extra)
 
-    def log_prior(self) -> torch.Tensor:
+    def vector(self) -> np.ndarray:
+        """All parameters, one after the other."""
+        return parameters_to_vector(self.parameters()).detach().numpy().copy()
+
+    def move(self, vector: np.ndarray) -> None:
+        """Set all parameters."""
+        vector_to_parameters(torch.tensor(vector), self.parameters())
+
+    def log_posterior(
+        self, x: torch.Tensor, z: torch.Tensor, extra: torch.Tensor | float = 0.0
+    ) -> tuple[float, np.ndarray]:
+        """Log evidence of z at x + log prior, and its gradient in `vector`, in closed form.
+
+        Raises
+        ------
+        FitError
+            If the covariance cannot be factorised.
+        """
+        with torch.no_grad():
+            covariance, of_kernel = self.kernel.linearized(x)
+            noise, of_noise = self.noise.linearized(x)
+            covariance.diagonal().add_(noise + extra)
+            evidence, upstream = log_evidence(covariance, z)
+            found = of_kernel(upstream) | of_noise(upstream.diagonal())
+            gradient = torch.cat([found[p].reshape(-1) for p in self.parameters()]).numpy()
+        prior, of_prior = self.priors.log_density(self.vector())
+        return evidence + prior, gradient + of_prior
+
+    def log_prior(self) -> float:
         """The log density of the priors."""
-        terms = [prior.log_prob(of(module)).sum() for prior, of, module in self.prior_terms]
-        return torch.stack(terms).sum()
+        return self.priors.log_density(self.vector())[0]
 
 
 @dataclass(frozen=True)
@@ -88,26 +165,20 @@ def fit(
     If the optimiser breaks down, the best point that it saw is kept and `sound` is
     False; nothing is raised, since the priors' modes are a usable model.
     """
-    parameters = [p for p in hyperparameters.parameters() if p.requires_grad]
-    best = (math.inf, parameters_to_vector(parameters).detach().numpy().copy())
+    best = (math.inf, hyperparameters.vector())
 
     def negative(vector: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal best
-        vector_to_parameters(torch.from_numpy(vector), parameters)
+        hyperparameters.move(vector)
         try:
-            loss = (
-                -log_evidence(hyperparameters.covariance(x, extra), z) - hyperparameters.log_prior()
-            )
+            number, gradient = hyperparameters.log_posterior(x, z, extra)
         except FitError:
             return _HOPELESS, np.zeros_like(vector)
-        gradients = torch.autograd.grad(loss, parameters)
-        gradient = torch.cat([g.reshape(-1) for g in gradients]).numpy()
-        number = loss.item()
         if not (math.isfinite(number) and np.isfinite(gradient).all()):
             return _HOPELESS, np.zeros_like(vector)
-        if number < best[0]:
-            best = (number, vector.copy())
-        return number, gradient
+        if -number < best[0]:
+            best = (-number, vector.copy())
+        return -number, -gradient
 
     with one_thread():
         starts = _starts(hyperparameters)
@@ -121,9 +192,8 @@ def fit(
             bounds=[(-_BOUND, _BOUND)] * len(best[1]),
             options={"maxiter": MAX_ITERATIONS, "ftol": 3e-6, "gtol": 1e-2},
         )
-        vector_to_parameters(torch.from_numpy(best[1]), parameters)
-        with torch.no_grad():
-            evidence = -best[0] - hyperparameters.log_prior().item()
+        hyperparameters.move(best[1])
+        evidence = -best[0] - hyperparameters.log_prior()
     sound = outcome.status in (0, 1) and math.isfinite(best[0])
     evaluations = int(outcome.nfev) + len(starts)
     return Fit(evidence, evaluations, sound, str(outcome.message))
@@ -131,16 +201,14 @@ def fit(
 
 def _starts(hyperparameters: Hyperparameters) -> list[np.ndarray]:
     """Starting points: the priors' modes, and long lengthscales; the target alike, or opposed."""
-    parameters = [p for p in hyperparameters.parameters() if p.requires_grad]
-    kernel = hyperparameters.kernel
-    modes = parameters_to_vector(parameters).detach().clone()
+    kernel, modes = hyperparameters.kernel, hyperparameters.vector()
     starts = []
     for sign in (1.0, -1.0) if len(kernel.loadings) > 1 else (1.0,):
         for factor in (1.0, 4.0):
             with torch.no_grad():
                 kernel.loadings[0, 0] *= sign
                 for options in kernel.options:
-                    options.get_parameter("raw_lengthscales").add_(math.log(factor))
-                starts.append(parameters_to_vector(parameters).detach().numpy().copy())
-            vector_to_parameters(modes.clone(), parameters)
+                    options.raw_lengthscales.add_(math.log(factor))
+            starts.append(hyperparameters.vector())
+            hyperparameters.move(modes)
     return starts

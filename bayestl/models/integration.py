@@ -14,12 +14,11 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from bayestl.errors import FitError
 from bayestl.models.conditioning import Conditioned
-from bayestl.models.evidence import log_evidence
 from bayestl.models.fitting import Hyperparameters, one_thread
 
 DRAWS = 8
@@ -93,23 +92,21 @@ def _matched(
 def _gaussian(best: Conditioned) -> tuple[torch.Tensor, torch.Tensor]:
     """The maximum, and a root of the inverse curvature there."""
     hyperparameters = copy.deepcopy(best.hyperparameters)
-    parameters = list(hyperparameters.parameters())
-    centre = parameters_to_vector(parameters).detach().clone()
+    centre = hyperparameters.vector()
     target, others = (torch.nonzero(flag).squeeze(-1) for flag in _split(best))
     left = max(CURVATURE_ROWS - len(target), CURVATURE_ROWS // 4)
     rows = torch.cat([spaced(target, CURVATURE_ROWS * 3 // 4), spaced(others, left)])
     x, z, extra = best.x[rows], best.z[rows], best.extra[rows]
 
-    def gradient(at: torch.Tensor) -> torch.Tensor:
-        vector_to_parameters(at, parameters)
-        loss = -log_evidence(hyperparameters.covariance(x, extra), z) - hyperparameters.log_prior()
-        return torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, parameters)])
+    def gradient(at: np.ndarray) -> np.ndarray:
+        hyperparameters.move(at)
+        return -hyperparameters.log_posterior(x, z, extra)[1]
 
     here = gradient(centre)
-    steps = STEP * torch.eye(len(centre), dtype=torch.float64)
-    curvature = torch.stack([(gradient(centre + step) - here) / STEP for step in steps])
-    precision, axes = torch.linalg.eigh((curvature + curvature.T) / 2.0)
-    return centre, axes / precision.clamp_min(LEAST_PRECISION).sqrt()
+    steps = STEP * np.eye(len(centre))
+    curvature = np.stack([(gradient(centre + step) - here) / STEP for step in steps])
+    precision, axes = torch.linalg.eigh(torch.from_numpy((curvature + curvature.T) / 2.0))
+    return torch.from_numpy(centre), axes / precision.clamp_min(LEAST_PRECISION).sqrt()
 
 
 def _split(best: Conditioned) -> tuple[torch.Tensor, torch.Tensor]:
@@ -127,7 +124,7 @@ def spaced(rows: torch.Tensor, most: int) -> torch.Tensor:
 def _conditioned(best: Conditioned, at: torch.Tensor) -> Conditioned | None:
     """The process with other hyperparameters; None where its covariance cannot be factorised."""
     hyperparameters: Hyperparameters = copy.deepcopy(best.hyperparameters)
-    vector_to_parameters(at, list(hyperparameters.parameters()))
+    hyperparameters.move(at.numpy())
     try:
         return Conditioned.on(hyperparameters, best.x, best.z, best.extra)
     except FitError:

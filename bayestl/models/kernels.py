@@ -14,7 +14,7 @@ estimate stays when there are no data.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -35,13 +35,20 @@ anything within a few orders of magnitude is believed.
 """
 
 
+LEAST = 1e-6
+"""What positive parameters stay above."""
+
+Gradient = dict[torch.nn.Parameter, torch.Tensor]
+"""Parameter -> the derivative of a number in it."""
+
+
 def positive(module: Module, name: str, shape: Sequence[int], mode: float, spread: float) -> None:
     """Register a positive parameter, optimised on the log scale, with a log-normal prior.
 
     `raw_<name>` starts at the prior's mode; `spread` is the standard deviation of the log.
     """
     constraint = GreaterThan(
-        1e-6,
+        LEAST,
         transform=torch.exp,  # type: ignore[arg-type]  # annotated as Softplus, takes any map
         inv_transform=torch.log,
     )
@@ -60,32 +67,62 @@ def value(module: torch.nn.Module, name: str) -> torch.Tensor:
     return constraint.transform(getattr(module, f"raw_{name}"))
 
 
-class Matern52(torch.autograd.Function):
-    """(1 + d + d^2/3) exp(-d) with d = sqrt(5 s), of a squared distance s.
+def derivative(module: torch.nn.Module, name: str) -> torch.Tensor:
+    """The derivative of a value in the parameter behind it."""
+    return getattr(module, f"raw_{name}").exp()
 
-    The derivative in s, -5/6 (1 + d) exp(-d), has no pole at zero distance, where the
-    chain rule through the square root has one.
+
+def log_derivative(module: torch.nn.Module, name: str) -> torch.Tensor:
+    """The derivative of a value's logarithm in the parameter behind it."""
+    return derivative(module, name) / value(module, name)
+
+
+def product(chosen: torch.Tensor, apart: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """exp(-c/2) (1 + d + d^2/3) exp(-d), d = sqrt(5 a), of squared distances c and a.
+
+    And its derivative in a, -5/6 (1 + d) exp(-d - c/2), which has no pole at zero distance,
+    where the chain rule through the square root has one. That in c is minus half the value.
+    Both distances are overwritten: fresh memory costs more than arithmetic here.
     """
+    distance = apart.mul_(5.0).sqrt_()
+    decay = chosen.mul_(-0.5).sub_(distance).exp_()
+    slope = (1.0 + distance).mul_(decay)
+    covariance = distance.square_().mul_(decay).div_(3.0).add_(slope)
+    return covariance, slope.mul_(-5.0 / 6.0)
+
+
+class Product(torch.autograd.Function):
+    """`product`, differentiable in both distances."""
 
     @staticmethod
-    def forward(ctx: Any, squared: torch.Tensor) -> torch.Tensor:
-        distance = (5.0 * squared).sqrt_()
-        decay = torch.exp(-distance)
-        slope = (1.0 + distance).mul_(decay)
-        ctx.save_for_backward(slope)
-        return distance.square_().div_(3.0).mul_(decay).add_(slope)
+    def forward(ctx: Any, chosen: torch.Tensor, apart: torch.Tensor) -> torch.Tensor:
+        covariance, slope = product(chosen.clone(), apart.clone())
+        ctx.save_for_backward(covariance, slope)
+        return covariance
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        (slope,) = ctx.saved_tensors
-        return gradients[0] * slope * (-5.0 / 6.0)
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+        covariance, slope = ctx.saved_tensors
+        return gradients[0] * covariance * -0.5, gradients[0] * slope
 
 
 def squared_distance(x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-    """(..., n, m) squared Euclidean distances between the rows of x1 and of x2."""
+    """(..., n, m) squared Euclidean distances between the rows of x1 and of x2.
+
+    |a|^2 + |b|^2 - 2 a.b as one matrix product.
+    """
+    one1, one2 = torch.ones_like(x1[..., :1]), torch.ones_like(x2[..., :1])
     square1, square2 = x1.square().sum(-1, keepdim=True), x2.square().sum(-1, keepdim=True)
-    product = x1 @ x2.transpose(-1, -2)
-    return (square1 + square2.transpose(-1, -2) - 2.0 * product).clamp_min(0.0)
+    left = torch.cat([-2.0 * x1, square1, one1], -1)
+    return (left @ torch.cat([x2, one2, square2], -1).transpose(-1, -2)).clamp_min_(0.0)
+
+
+def distance_gradient(x: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
+    """(p,) of sum_ij slope_ij (x_ik - x_jk)^2 for each column k of x, `slope` symmetric.
+
+    All of them by one matrix product: 2 sum_i x_ik (x_ik sum_j slope_ij - sum_j slope_ij x_jk).
+    """
+    return 2.0 * (x * (x * slope.sum(-1, keepdim=True) - slope @ x)).sum(0)
 
 
 def squared_norm(x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
@@ -135,11 +172,28 @@ class OptionKernel(Kernel):
         x1, x2 = x1 / scale, x2 / scale
         distance = squared_norm if diag else squared_distance
         chosen = distance(x1[..., self.choices], x2[..., self.choices])
-        covariance = torch.exp(-0.5 * chosen)
-        if self.positions:
-            apart = distance(x1[..., self.positions], x2[..., self.positions])
-            covariance = covariance * Matern52.apply(apart)
-        return covariance
+        apart = distance(x1[..., self.positions], x2[..., self.positions])
+        if torch.is_grad_enabled():
+            return Product.apply(chosen, apart)  # type: ignore[return-value]
+        return product(chosen, apart)[0]
+
+    def linearized(
+        self, x: torch.Tensor, stretch: torch.Tensor | float = 1.0
+    ) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+        """k(x, x), and the map from symmetric (n, n) df/dk to (groups,) df/d log lengthscales."""
+        x = x / (value(self, "lengthscales")[self.group_of] * stretch)
+        choices, positions = x[:, self.choices], x[:, self.positions]
+        covariance, slope = product(
+            squared_distance(choices, choices), squared_distance(positions, positions)
+        )
+
+        def pullback(upstream: torch.Tensor) -> torch.Tensor:
+            columns = torch.empty(x.shape[-1], dtype=x.dtype)
+            columns[self.choices] = distance_gradient(choices, upstream * covariance)
+            columns[self.positions] = -2.0 * distance_gradient(positions, upstream * slope)
+            return torch.zeros_like(self.raw_lengthscales).index_add_(0, self.group_of, columns)
+
+        return covariance, pullback
 
 
 class CoregionalizedKernel(Kernel):
@@ -155,7 +209,11 @@ class CoregionalizedKernel(Kernel):
         a common factor; without it, A A^T + diag(v) is the coregionalization of ICM
     """
 
+    options: Sequence[OptionKernel]  # type: ignore[assignment]  # a ModuleList of them
     loadings: torch.nn.Parameter
+    raw_amplitude: torch.nn.Parameter
+    raw_residual: torch.nn.Parameter
+    raw_residual_stretch: torch.nn.Parameter
 
     def __init__(
         self,
@@ -166,7 +224,7 @@ class CoregionalizedKernel(Kernel):
     ) -> None:
         super().__init__()
         kernels = [OptionKernel(groups) for _ in range(latents)]
-        self.options = torch.nn.ModuleList(kernels)
+        self.add_module("options", torch.nn.ModuleList(kernels))
         common = torch.zeros(latents, dtype=torch.float64)
         common[0] = 1.0
         start = common.repeat(environments, 1)
@@ -197,26 +255,92 @@ class CoregionalizedKernel(Kernel):
         last_dim_is_batch: bool = False,
         **params: Any,
     ) -> torch.Tensor:
-        x1, environment1 = x1[..., :-1], x1[..., -1].long()
-        x2, environment2 = x2[..., :-1], x2[..., -1].long()
-        loadings1, loadings2 = self.loadings[environment1], self.loadings[environment2]
-        own = value(self, "residual")[environment1]
-        if not diag:
-            environment1, environment2 = environment1.unsqueeze(-1), environment2.unsqueeze(-2)
-            loadings1, loadings2 = loadings1.unsqueeze(-2), loadings2.unsqueeze(-3)
-            own = own.unsqueeze(-1)
-        same = (environment1 == environment2).to(x1.dtype)
-        own = own * same
-        weights = [loadings1[..., q] * loadings2[..., q] for q in range(len(self.options))]
+        total = self._spread(self._offsets(), x1, x2, diag)
+        for options, stretch, between in self._parts():
+            part = options.forward(x1[..., :-1], x2[..., :-1], diag, stretch=stretch)
+            total = total + self._spread(between, x1, x2, diag) * part
+        return total
+
+    def linearized(
+        self, x: torch.Tensor
+    ) -> tuple[torch.Tensor, Callable[[torch.Tensor], Gradient]]:
+        """k(x, x), and the map from symmetric (n, n) df/dk to df/d(every parameter)."""
+        which, found = self._which(x), []
+        covariance = torch.zeros(len(x), len(x), dtype=x.dtype)
+        for options, stretch, between in self._parts():
+            part, pull = options.linearized(x[:, :-1], stretch)
+            weight = self._spread(between, x, x)
+            covariance.addcmul_(weight, part)
+            found.append((part, pull, weight, between))
+        covariance += self._spread(self._offsets(), x, x)
+
+        def pullback(upstream: torch.Tensor) -> Gradient:
+            of_between, of_logs = [], []
+            for part, pull, weight, _ in found:
+                if weight.numel() == 1:  # of one environment: without another n x n matrix
+                    of_between.append(torch.dot(upstream.view(-1), part.view(-1)).view(1, 1))
+                    of_logs.append(weight[0, 0] * pull(upstream))
+                else:
+                    of_between.append(which.T @ (upstream * part) @ which)
+                    of_logs.append(pull(upstream * weight))
+            scale = 2.0 * sum(
+                (of * between).sum() for of, (*_, between) in zip(of_between, found, strict=True)
+            )
+            squared = value(self, "amplitude") ** 2
+            shared = torch.stack(of_between[: len(self.options)])
+            gradient: Gradient = {
+                self.loadings: 2.0 * squared * torch.einsum("qst,tq->sq", shared, self.loadings),
+                self.raw_amplitude: scale * log_derivative(self, "amplitude"),
+                # the residual's part is the last, which without a stretch is the first latent's
+                self.raw_residual: squared
+                * of_between[-1 if self.stretch else 0].diagonal()
+                * derivative(self, "residual"),
+            }
+            if self.stretch:
+                own = of_logs.pop()
+                gradient[self.raw_residual_stretch] = own.sum() * log_derivative(
+                    self, "residual_stretch"
+                )
+                of_logs[0] = of_logs[0] + own
+            for options, logs in zip(self.options, of_logs, strict=True):
+                gradient[options.raw_lengthscales] = logs * log_derivative(options, "lengthscales")
+            return gradient
+
+        return covariance, pullback
+
+    def _parts(self) -> list[tuple[OptionKernel, torch.Tensor | float, torch.Tensor]]:
+        """What the covariance is the sum of: kernel, stretch and (T, T) variances."""
+        squared = value(self, "amplitude") ** 2
+        own = torch.diag(squared * value(self, "residual"))
+        columns = self.loadings.unbind(-1)
+        parts: list[tuple[OptionKernel, torch.Tensor | float, torch.Tensor]] = [
+            (options, 1.0, squared * torch.outer(column, column))
+            for options, column in zip(self.options, columns, strict=True)
+        ]
         if self.stretch:
-            stretch = value(self, "residual_stretch")
-            total = own * self.options[0].forward(x1, x2, diag, stretch=stretch)
-        else:
-            weights[0] = weights[0] + own
-            total = 0.0
-        for weight, kernel in zip(weights, self.options, strict=True):
-            total = total + weight * kernel.forward(x1, x2, diag)
-        return value(self, "amplitude") ** 2 * total + SHARED_OFFSET + OWN_OFFSET * same
+            return [*parts, (self.options[0], value(self, "residual_stretch"), own)]
+        first, stretch, shared = parts[0]
+        return [(first, stretch, shared + own), *parts[1:]]
+
+    def _offsets(self) -> torch.Tensor:
+        """(T, T) variances of the constants."""
+        count = len(self.loadings)
+        return SHARED_OFFSET + OWN_OFFSET * torch.eye(count, dtype=torch.float64)
+
+    def _spread(
+        self, between: torch.Tensor, x1: torch.Tensor, x2: torch.Tensor, diag: bool = False
+    ) -> torch.Tensor:
+        """(..., n, m), or of shape 1 where all are equal: what is (T, T) between environments."""
+        if len(between) == 1:
+            return between[0] if diag else between
+        which1, which2 = self._which(x1), self._which(x2)
+        if diag:
+            return (which1 @ between * which2).sum(-1)
+        return which1 @ between @ which2.transpose(-1, -2)
+
+    def _which(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., n, T) indicators of the inputs' environments."""
+        return torch.nn.functional.one_hot(x[..., -1].long(), len(self.loadings)).to(x.dtype)
 
 
 class StudentTPrior(Prior, torch.distributions.StudentT):  # type: ignore[misc]  # x or value
@@ -248,6 +372,9 @@ class EnvironmentNoise(Module):
     An environment with few or no measurements borrows the level of the others.
     """
 
+    raw_level: torch.nn.Parameter
+    raw_ratio: torch.nn.Parameter
+
     def __init__(self, environments: int) -> None:
         super().__init__()
         positive(self, "level", (), mode=0.02, spread=1.0)
@@ -261,3 +388,18 @@ class EnvironmentNoise(Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., n), the variance at inputs whose last column is the environment."""
         return self.variance[x[..., -1].long()]
+
+    def linearized(
+        self, x: torch.Tensor
+    ) -> tuple[torch.Tensor, Callable[[torch.Tensor], Gradient]]:
+        """The (n,) variance at x, and the map from (n,) df/dvariance to df/d(parameters)."""
+        environment, variance = x[:, -1].long(), self.variance
+
+        def pullback(upstream: torch.Tensor) -> Gradient:
+            each = variance * torch.zeros_like(variance).index_add_(0, environment, upstream)
+            return {
+                self.raw_level: each.sum() * log_derivative(self, "level"),
+                self.raw_ratio: each * log_derivative(self, "ratio"),
+            }
+
+        return variance[environment], pullback

@@ -7,7 +7,6 @@ import torch
 
 from bayestl.models.conditioning import Conditioned
 from bayestl.models.encoding import Group
-from bayestl.models.evidence import log_evidence
 from bayestl.models.fitting import Hyperparameters, fit
 from bayestl.models.kernels import OWN_OFFSET, SHARED_OFFSET, CoregionalizedKernel, EnvironmentNoise
 
@@ -123,22 +122,17 @@ def test_the_gradient_of_the_objective_is_that_of_finite_differences():
     model, x = process(2, latents=2, stretch=True), inputs(12, 2)
     z = observed(x)
 
-    def objective() -> torch.Tensor:
-        return log_evidence(model.covariance(x), z) + model.log_prior()
-
-    parameters = list(model.parameters())
-    gradients = torch.autograd.grad(objective(), parameters)
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        flat, step = parameter.data.view(-1), 1e-5
-        for i in range(len(flat)):
-            start = flat[i].item()
-            values = []
-            for sign in (1, -1):
-                flat[i] = start + sign * step
-                values.append(objective().item())
-            flat[i] = start
-            slope = (values[0] - values[1]) / (2 * step)
-            assert gradient.reshape(-1)[i].item() == pytest.approx(slope, rel=1e-4, abs=1e-5)
+    start, step = model.vector(), 1e-5
+    _, gradient = model.log_posterior(x, z)
+    for i in range(len(start)):
+        values = []
+        for sign in (1, -1):
+            moved = start.copy()
+            moved[i] += sign * step
+            model.move(moved)
+            values.append(model.log_posterior(x, z)[0])
+        slope = (values[0] - values[1]) / (2 * step)
+        assert gradient[i] == pytest.approx(slope, rel=1e-4, abs=1e-5)
 
 
 def test_fitting_raises_the_objective_and_recovers_the_noise():
@@ -148,11 +142,10 @@ def test_fitting_raises_the_objective_and_recovers_the_noise():
         factor = torch.linalg.cholesky(truth.covariance(x))
     z = factor @ observed(x)
     model = process(2)
-    with torch.no_grad():
-        before = log_evidence(model.covariance(x), z) + model.log_prior()
+    before, _ = model.log_posterior(x, z)
     outcome = fit(model, x, z)
     assert outcome.sound
-    assert outcome.evidence + model.log_prior().item() > before.item() + 1
+    assert outcome.evidence + model.log_prior() > before + 1
     assert model.noise.variance.detach().numpy() == pytest.approx([0.05, 0.05], rel=0.5)
 
 

@@ -15,18 +15,19 @@ def covariance(n: int, seed: int = 0) -> torch.Tensor:
 def test_the_evidence_is_the_normal_density():
     K, z = covariance(6), torch.linspace(-1, 2, 6, dtype=torch.float64)
     expected = multivariate_normal(np.zeros(6), K.numpy()).logpdf(z.numpy())
-    assert log_evidence(K, z).item() == pytest.approx(expected)
+    assert log_evidence(K, z)[0] == pytest.approx(expected)
 
 
 def test_its_gradient_is_that_of_finite_differences():
-    z = torch.linspace(-1, 2, 5, dtype=torch.float64)
-    base = covariance(5)
-
-    def along(scale: torch.Tensor) -> torch.Tensor:  # keeps the matrix symmetric
-        return log_evidence(base * scale[0] + torch.eye(5, dtype=torch.float64) * scale[1].exp(), z)
-
-    scale = torch.tensor([1.3, -0.2], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(along, scale)
+    z, K, step = torch.linspace(-1, 2, 5, dtype=torch.float64), covariance(5), 1e-5
+    _, gradient = log_evidence(K, z)
+    assert torch.equal(gradient, gradient.T)
+    for i, j in ((0, 0), (1, 3)):
+        towards = torch.zeros_like(K)
+        towards[i, j] = towards[j, i] = step  # keeps the matrix symmetric
+        change = log_evidence(K + towards, z)[0] - log_evidence(K - towards, z)[0]
+        expected = (gradient * towards).sum().item() / step
+        assert change / (2 * step) == pytest.approx(expected, rel=1e-6)
 
 
 def test_leaving_one_out_is_conditioning_on_the_others():

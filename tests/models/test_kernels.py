@@ -6,8 +6,8 @@ from bayestl.models.encoding import Group
 from bayestl.models.kernels import (
     CoregionalizedKernel,
     EnvironmentNoise,
-    Matern52,
     OptionKernel,
+    Product,
     value,
 )
 
@@ -35,15 +35,17 @@ def scrambled(module: torch.nn.Module, seed: int = 1) -> torch.nn.Module:
     return module.double()
 
 
-def test_matern_of_a_squared_distance_and_its_gradient():
-    squared = torch.tensor([0.0, 1e-12, 0.3, 9.0], dtype=torch.float64, requires_grad=True)
-    d = np.sqrt(5 * squared.detach().numpy())
-    assert Matern52.apply(squared).detach().numpy() == pytest.approx(
-        (1 + d + d**2 / 3) * np.exp(-d)
-    )
-    assert torch.autograd.gradcheck(Matern52.apply, squared[2:].detach().requires_grad_())
-    (slope,) = torch.autograd.grad(Matern52.apply(squared).sum(), squared)
-    assert slope[0].item() == pytest.approx(-5 / 6)
+def test_the_product_of_squared_distances_and_its_gradient():
+    chosen = torch.tensor([0.4, 0.0, 2.0, 0.1], dtype=torch.float64, requires_grad=True)
+    apart = torch.tensor([0.0, 1e-12, 0.3, 9.0], dtype=torch.float64, requires_grad=True)
+    d = np.sqrt(5 * apart.detach().numpy())
+    product = Product.apply(chosen, apart)
+    expected = (1 + d + d**2 / 3) * np.exp(-d - chosen.detach().numpy() / 2)
+    assert product.detach().numpy() == pytest.approx(expected)
+    inside = (chosen[2:].detach().requires_grad_(), apart[2:].detach().requires_grad_())
+    assert torch.autograd.gradcheck(Product.apply, inside)
+    (slope,) = torch.autograd.grad(product.sum(), apart)
+    assert slope[0].item() == pytest.approx(-5 / 6 * np.exp(-0.2))
 
 
 def test_the_option_kernel_is_its_equation():
