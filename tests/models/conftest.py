@@ -7,11 +7,16 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from bayestl.data.environment import Environment
 from bayestl.data.options import Boolean, Categorical, Ordinal, Real
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
+from bayestl.models.conditioning import Conditioned
+from bayestl.models.encoding import Group
+from bayestl.models.fitting import Hyperparameters
+from bayestl.models.kernels import CoregionalizedKernel, EnvironmentNoise
 
 SPACE = ConfigSpace(
     {
@@ -80,3 +85,39 @@ def make_test() -> Callable[..., tuple[pd.DataFrame, np.ndarray]]:
         return frame, np.exp(shift + slope * response(frame))
 
     return make
+
+
+GROUPS = (Group("a"), Group("b", True))
+
+
+def features(n: int, seed: int) -> torch.Tensor:
+    """(n, 2) features of GROUPS: a position, and one of two levels."""
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy(np.c_[rng.random(n), rng.integers(2, size=n)].astype(float))
+
+
+def process(n: int, seed: int, like: int = 0, shift: float = 0.0) -> Conditioned:
+    """A source whose hyperparameters were not fitted; equal `like` give alike functions."""
+    rng = np.random.default_rng([seed, 5])
+    hyperparameters = Hyperparameters(CoregionalizedKernel(GROUPS, 1), EnvironmentNoise(1))
+    with torch.no_grad():
+        options = hyperparameters.kernel.options[0]
+        options.raw_lengthscales.copy_(torch.tensor(np.log([0.5 + 0.1 * seed, 1.0])))
+        hyperparameters.noise.raw_level.fill_(np.log(0.01 * (1 + seed)))
+    x = features(n, 100 + seed)
+    a, b = x.numpy().T
+    z = shift + np.sin(5 * a + 2 * like) + b * (a - 0.3 * like) + 0.1 * rng.normal(size=n)
+    inputs = torch.cat([x, torch.zeros(n, 1, dtype=x.dtype)], -1)
+    return Conditioned.on(hyperparameters, inputs, torch.from_numpy(z))
+
+
+@pytest.fixture
+def make_features() -> Callable[..., torch.Tensor]:
+    """`features`."""
+    return features
+
+
+@pytest.fixture
+def make_process() -> Callable[..., Conditioned]:
+    """`process`."""
+    return process
