@@ -97,6 +97,7 @@ class Hyperparameters(Module):
         self.kernel = kernel
         self.noise = noise
         self.double()
+        self.flat = tuple(self.parameters())
         self.priors = Priors.of(self)
 
     def covariance(self, x: torch.Tensor, extra: torch.Tensor | float = 0.0) -> torch.Tensor:
@@ -105,11 +106,11 @@ class Hyperparameters(Module):
 
     def vector(self) -> np.ndarray:
         """All parameters, one after the other."""
-        return parameters_to_vector(self.parameters()).detach().numpy().copy()
+        return parameters_to_vector(self.flat).detach().numpy().copy()
 
     def move(self, vector: np.ndarray) -> None:
         """Set all parameters."""
-        vector_to_parameters(torch.tensor(vector), self.parameters())
+        vector_to_parameters(torch.tensor(vector), self.flat)
 
     def log_posterior(
         self, x: torch.Tensor, z: torch.Tensor, extra: torch.Tensor | float = 0.0
@@ -127,7 +128,7 @@ class Hyperparameters(Module):
             covariance.diagonal().add_(noise + extra)
             evidence, upstream = log_evidence(covariance, z)
             found = of_kernel(upstream) | of_noise(upstream.diagonal())
-            gradient = torch.cat([found[p].reshape(-1) for p in self.parameters()]).numpy()
+            gradient = torch.cat([found[p].reshape(-1) for p in self.flat]).numpy()
         prior, of_prior = self.priors.log_density(self.vector())
         return evidence + prior, gradient + of_prior
 

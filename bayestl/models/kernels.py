@@ -63,8 +63,7 @@ def positive(module: Module, name: str, shape: Sequence[int], mode: float, sprea
 
 def value(module: torch.nn.Module, name: str) -> torch.Tensor:
     """The value of a parameter that `positive` registered."""
-    constraint = getattr(module, f"raw_{name}_constraint")
-    return constraint.transform(getattr(module, f"raw_{name}"))
+    return getattr(module, f"raw_{name}").exp() + LEAST
 
 
 def derivative(module: torch.nn.Module, name: str) -> torch.Tensor:
