@@ -55,6 +55,16 @@ class GaussianMixture:
         terms = -0.5 * (square + self.variances.log() + math.log(2.0 * math.pi))
         return torch.logsumexp(self.weights.log().unsqueeze(-1) + terms, 0)
 
+    def absolute_error(self, values: torch.Tensor) -> torch.Tensor:
+        """(n,), the expected distance from one value each."""
+        return self.weights @ _distance(self.means - values, self.variances)
+
+    def distance(self, other: GaussianMixture) -> torch.Tensor:
+        """(n,), the expected distance between independent draws from two mixtures."""
+        means = self.means.unsqueeze(1) - other.means
+        variances = self.variances.unsqueeze(1) + other.variances
+        return torch.einsum("i,j,ijn->n", self.weights, other.weights, _distance(means, variances))
+
     def quantile(self, level: float) -> torch.Tensor:
         """(n,), the value that is not exceeded with probability `level`.
 
@@ -81,3 +91,11 @@ class GaussianMixture:
             if float(moved) < 1e-10:
                 break
         return at
+
+
+def _distance(mean: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+    """E|X| of X ~ N(mean, variance)."""
+    deviation = variance.sqrt()
+    z = mean / deviation
+    density = torch.exp(-0.5 * z.square()) * math.sqrt(2.0 / math.pi)
+    return deviation * density + mean * (2.0 * torch.special.ndtr(z) - 1.0)

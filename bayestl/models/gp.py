@@ -26,7 +26,7 @@ from bayestl.models.integration import Mixture, integrate, spaced
 from bayestl.models.kernels import CoregionalizedKernel, EnvironmentNoise, value
 from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where, names_of
 from bayestl.models.observations import CONDITIONED_ROWS, FITTED_ROWS, Observations
-from bayestl.models.outliers import RARE, fit_robustly, unexplained_variance
+from bayestl.models.outliers import fit_robustly, unexplained_variance
 from bayestl.models.persistence import save
 from bayestl.models.posterior import Posterior
 from bayestl.models.scaling import Scaling, TransformName
@@ -316,19 +316,22 @@ class FittedGP(Explained):
         spread = self.scaling.spread
         return calibration(spread * error.numpy(), spread**2 * expected.numpy())
 
-    def leave_one_out_density(self) -> np.ndarray:
-        """The log density of each target measurement given all others, on the transformed scale.
+    def leave_one_out(self) -> GaussianMixture:
+        """Each of the target's measurements given all others, standardised, as if no outlier.
 
-        In closed form, with the hyperparameters held; an outlier has the odds of one.
-        Comparable between models of the same metric and transform.
+        In closed form, with the hyperparameters held.
         """
         rows = torch.nonzero(self.belief.x[:, -1] == 0).squeeze(-1)
         with torch.no_grad():
-            mean, variance = self.belief.leave_one_out(rows)
-        error = self.belief.z[rows] - mean
-        density = -0.5 * (error**2 / variance + variance.log() + math.log(2 * math.pi))
-        density = density - RARE * (self.belief.extra[rows] > 0)
-        return density.numpy() - math.log(self.scaling.spread)
+            mean, variance = self.mixture.leave_one_out(rows)
+            least = self.mixture.noise(self.belief.x[rows])
+        expected = torch.maximum(variance - self.belief.extra[rows], least)
+        return GaussianMixture(torch.ones(1).double(), mean.unsqueeze(0), expected.unsqueeze(0))
+
+    @property
+    def target_z(self) -> torch.Tensor:
+        """(n,) the target's measurements that the process stands on, standardised."""
+        return self.belief.z[self.belief.x[:, -1] == 0]
 
 
 def hyperparameters_of(

@@ -67,7 +67,7 @@ RELATIONS = (
     Relation("linear shift", 32, slope=True),
     Relation("nonlinear shift", 32, slope=True, shift=True),
     Relation("own residual", 64, slope=True, residual=True),
-    Relation("all together", 64, slope=True, contrasts=True, shift=True, residual=True),
+    Relation("all together", 128, slope=True, contrasts=True, shift=True, residual=True),
 )
 UNRELATED = Relation("unrelated", 64, residual=True, sources=False)
 

@@ -182,13 +182,10 @@ class FittedSequentialGP(Explained):
         """Each of the target's measurements given all others, standardised."""
         return self.block.leave_one_out()
 
-    def leave_one_out_density(self) -> np.ndarray:
-        """The log density of each target measurement given all others, on the transformed scale.
-
-        In closed form, with the weights of the hypotheses held.
-        """
-        density = self.leave_one_out().log_density(self.block.z)
-        return density.numpy() - np.log(self.scaling.spread)
+    @property
+    def target_z(self) -> torch.Tensor:
+        """(n,) the target's measurements, standardised."""
+        return self.block.z
 
     def posterior(self, configs: Configs, environment: Where = None) -> Posterior:
         """The joint posterior of the noise-free metric; see `HasPosterior.posterior`."""
@@ -199,7 +196,7 @@ class FittedSequentialGP(Explained):
         mean, covariance = self.block.joint(self.encoding.encode(frame), where)
         noises = [self.block.noise_variance]
         for process in self.block.prior.sources.processes:
-            noises.append(float(process.hyperparameters.noise.variance[0]))
+            noises.append(process.hyperparameters.noise.variance[0].item())
         spread = self.scaling.spread
         return Posterior(
             self.scaling.centre + spread * mean.numpy(),

@@ -2,10 +2,13 @@
 
 A source can mislead, and then transfer is worse than none. So every member predicts each
 target measurement from all the others, in closed form, and the members are mixed by the
-weights under which those predictions are likeliest (stacking of predictive distributions;
-Yao, Vehtari, Simpson and Gelman, 2018). A prior that is worth a few measurements keeps the
-sequential model in front unless the target says otherwise, and alone while there are
-fewer than five: it weighs many relations of the target to its sources by itself.
+weights under which those predictions are best (stacking of predictive distributions; Yao,
+Vehtari, Simpson and Gelman, 2018), judged by the continuous ranked probability score: unlike
+the log density it says how far off a prediction was, so that a member which calls a tenth
+of the measurements outliers does not win over one that explains them. A prior that is worth
+a few measurements keeps the sequential model in front unless the target says otherwise,
+and alone while there are fewer than five: it weighs many relations of the target to its
+sources by itself.
 """
 
 from __future__ import annotations
@@ -17,6 +20,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from scipy.optimize import minimize
+from scipy.special import softmax
 
 from bayestl.data.measurement import Metric
 from bayestl.data.space import ConfigSpace
@@ -40,8 +46,6 @@ FIRST, OTHERS = 3.0, 0.3
 
 NEGLIGIBLE = 0.01
 """A member with less weight has none."""
-
-_ROUNDS = 500  # of expectation maximisation, which needs fewer
 
 Member = FittedSequentialGP | FittedGP
 
@@ -127,7 +131,8 @@ class Stack:
     ----------
     weights : member -> its share of the prediction, of sum 1
     reason : one sentence
-    scores : member -> mean leave-one-out log density of the target's measurements
+    scores : member -> mean continuous ranked probability score of the target's measurements,
+        each predicted from all others, on the transformed scale; small is good
     """
 
     weights: dict[str, float]
@@ -282,42 +287,65 @@ class FittedTransferGP(Explained):
 
 def _stack(members: dict[str, Member]) -> Stack:
     names = list(members)
-    densities = {name: member.leave_one_out_density() for name, member in members.items()}
-    scores = {name: float(d.mean()) for name, d in densities.items() if len(d)}
-    n_target = len(densities[names[0]])
     weights = dict.fromkeys(names, 0.0)
     weights[names[0]] = 1.0
+    values = _unscaled(members[names[0]])
+    if not len(values):
+        return Stack(weights, "there is nothing in the target to judge by", {})
+    left_out = [
+        m.leave_one_out().affine(m.scaling.centre, m.scaling.spread) for m in members.values()
+    ]
+    errors = torch.stack([mixture.absolute_error(values).mean() for mixture in left_out])
+    between = torch.stack(
+        [torch.stack([one.distance(other).mean() for other in left_out]) for one in left_out]
+    )
+    scores = dict(zip(names, (errors - 0.5 * between.diagonal()).tolist(), strict=True))
     if len(names) == 1:
         return Stack(weights, "there is no other source of knowledge", scores)
-    if n_target < ENOUGH_TO_JUDGE:
-        few = f"{n_target} target measurements are too few to judge by"
+    if len(values) < ENOUGH_TO_JUDGE:
+        few = f"{len(values)} target measurements are too few to judge by"
         return Stack(weights, few, scores)
-    matrix = np.stack([densities[name] for name in names], axis=1)
     prior = np.array([FIRST] + [OTHERS] * (len(names) - 1))
-    shares = stacking_weights(matrix, prior)
+    shares = stacking_weights(errors.numpy(), between.numpy(), len(values), prior)
     shares = np.where(shares < NEGLIGIBLE, 0.0, shares)
     weights = dict(zip(names, (shares / shares.sum()).tolist(), strict=True))
     best = names[int(np.argmax(shares))]
-    reason = f"{best} has {weights[best]:.0%} of the weight under which the target is likeliest"
+    reason = f"{best} has {weights[best]:.0%} of the weight that predicts the target best"
     return Stack(weights, reason, scores)
 
 
-def stacking_weights(log_densities: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """(K,) weights w that maximise sum_i log sum_k w_k p_ik + sum_k prior_k log w_k.
+def _unscaled(member: Member) -> torch.Tensor:
+    """(n,) the target's measurements on the transformed scale."""
+    return member.scaling.centre + member.scaling.spread * member.target_z
+
+
+def stacking_weights(
+    errors: np.ndarray, between: np.ndarray, count: int, prior: np.ndarray
+) -> np.ndarray:
+    """(K,) weights w that maximise -n log crps(w) + sum_k prior_k log w_k.
+
+    The continuous ranked probability score of a linear pool is a quadratic function of its
+    weights, w . errors - w . between . w / 2. Its logarithm makes the unit of the metric
+    irrelevant, and n of it weigh as much as n measurements do in a likelihood.
 
     Parameters
     ----------
-    log_densities : (n, K) of each measurement under each member that had not seen it
+    errors : (K,) mean distance of each member's prediction from what was measured
+    between : (K, K) mean distance between independent predictions of two members
+    count : n, the number of measurements
     prior : (K,), positive; what a Dirichlet prior is worth, in measurements
     """
-    densities = np.exp(log_densities - log_densities.max(axis=1, keepdims=True))
-    weights = prior / prior.sum()
-    for _ in range(_ROUNDS):
-        shares = densities * weights
-        shares /= shares.sum(axis=1, keepdims=True)
-        updated = shares.sum(axis=0) + prior
-        updated /= updated.sum()
-        if np.abs(updated - weights).max() < 1e-9:
-            break
-        weights = updated
-    return weights
+
+    def loss(logits: np.ndarray) -> tuple[float, np.ndarray]:
+        weights = softmax(logits)
+        score = weights @ errors - 0.5 * weights @ between @ weights
+        slope = count * (errors - between @ weights) / score - prior / weights
+        return (
+            count * float(np.log(score)) - float(prior @ np.log(weights)),
+            weights * (slope - weights @ slope),
+        )
+
+    start = np.log(prior / prior.sum())
+    bounds = [(low, low + 40.0) for low in start - 20.0]
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    return softmax(found.x)
