@@ -121,3 +121,9 @@ def make_features() -> Callable[..., torch.Tensor]:
 def make_process() -> Callable[..., Conditioned]:
     """`process`."""
     return process
+
+
+@pytest.fixture
+def groups() -> tuple[Group, ...]:
+    """`GROUPS`."""
+    return GROUPS

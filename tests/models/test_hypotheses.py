@@ -1,0 +1,90 @@
+from dataclasses import fields
+
+import pytest
+import torch
+
+from bayestl.models.hypotheses import (
+    REACHES,
+    RELATIONS,
+    STRETCHES,
+    UNRELATED,
+    Hypotheses,
+    Relation,
+    draw,
+)
+
+ALWAYS = {"offset", "noise", "reach", "stretch", "relation"}
+TERMS = {
+    "slope": "slope",
+    "contrast": "contrasts",
+    "cliff": "cliffs",
+    "shift": "shift",
+    "residual": "residual",
+    "oddness": "sources",
+    "own_oddness": "sources",
+}
+"""Field of Hypotheses -> what a relation says of it."""
+
+
+def test_they_are_the_same_every_time():
+    (first, shares), (second, again) = (draw(RELATIONS, 0.1) for _ in range(2))
+    for field in fields(Hypotheses):
+        assert torch.equal(getattr(first, field.name), getattr(second, field.name))
+    assert torch.equal(shares, again)
+
+
+@pytest.mark.parametrize("relations", [RELATIONS, (UNRELATED,), RELATIONS[:1]])
+def test_their_probabilities_sum_to_one_and_relations_are_equally_likely(relations):
+    hypotheses, log_shares = draw(relations, 0.1)
+    assert len(hypotheses) == len(log_shares) == sum(r.draws for r in relations)
+    assert log_shares.dtype == torch.float64
+    assert log_shares.exp().sum().item() == pytest.approx(1.0, abs=1e-6)
+    for position in range(len(relations)):
+        share = log_shares.exp()[hypotheses.relation == position].sum().item()
+        assert share == pytest.approx(1 / len(relations), abs=1e-6)
+
+
+def test_every_field_is_a_term_or_always_there():
+    assert {field.name for field in fields(Hypotheses)} == ALWAYS | set(TERMS)
+
+
+@pytest.mark.parametrize("relation", [*RELATIONS, UNRELATED], ids=lambda r: r.name)
+def test_a_relation_switches_terms_off(relation: Relation):
+    hypotheses, _ = draw((relation,), 0.1)
+    for name, says in TERMS.items():
+        found = getattr(hypotheses, name)
+        if getattr(relation, says):
+            assert (found > 0).all(), name
+            assert len(found.unique()) > relation.draws // 2
+        else:
+            assert (found == 0).all(), name
+    assert (hypotheses.noise > 0).all()
+    assert (hypotheses.offset > 0).all()
+
+
+def test_positions_point_at_what_they_are_positions_of():
+    hypotheses, _ = draw(RELATIONS, 0.1)
+    for found, of in ((hypotheses.reach, REACHES), (hypotheses.stretch, STRETCHES)):
+        assert found.dtype == torch.long
+        assert set(found.tolist()) == set(range(len(of)))
+    assert set(hypotheses.relation.tolist()) == set(range(len(RELATIONS)))
+
+
+def test_the_noise_is_around_the_one_that_is_expected():
+    for noise in (0.01, 1.0):
+        hypotheses, _ = draw(RELATIONS, noise)
+        assert hypotheses.noise.median().item() == pytest.approx(noise, rel=0.1)
+
+
+def test_oddness_is_a_share():
+    hypotheses, _ = draw(RELATIONS, 0.1)
+    assert ((hypotheses.oddness >= 0) & (hypotheses.oddness <= 1)).all()
+
+
+def test_rows_and_what_is_joined():
+    hypotheses, _ = draw(RELATIONS, 0.1)
+    parts = [hypotheses.rows(torch.arange(0, 20)), hypotheses.rows(torch.arange(20, 208))]
+    joined = Hypotheses.joined([*parts, hypotheses.rows(torch.tensor([], dtype=torch.long))])
+    for field in fields(Hypotheses):
+        expected = getattr(hypotheses, field.name)[:208]
+        assert torch.equal(getattr(joined, field.name), expected)

@@ -1,0 +1,452 @@
+"""The target block against a Gaussian process written once more in NumPy, from its equation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import quad
+from scipy.stats import beta, multivariate_normal
+
+from bayestl.models.conditioning import Conditioned
+from bayestl.models.hypotheses import REACHES, STRETCHES, Hypotheses
+from bayestl.models.kernels import OWN_OFFSET, SHARED_OFFSET, value
+from bayestl.models.source_block import SourceBlock
+from bayestl.models.target_block import (
+    CLIFF,
+    MOST_TEMPLATES,
+    OUTLIER_COST,
+    OUTLIERS,
+    REGULAR,
+    Part,
+    TargetBlock,
+    TargetPrior,
+    Template,
+    _log_odds,
+)
+
+WEIGHTS = {"all": (0.5, 0.5), "one": (0.0, 1.0), "none": (0.0, 0.0)}
+TEMPLATES = pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+
+
+@pytest.fixture
+def prior(make_process, groups) -> TargetPrior:
+    """Of two sources that are not alike."""
+    processes = [make_process(18, 0), make_process(12, 1, like=1, shift=0.8)]
+    return TargetPrior.of(groups, SourceBlock.of(processes), learn=False)
+
+
+@pytest.fixture
+def measured(prior, make_features) -> tuple[torch.Tensor, torch.Tensor]:
+    """Nine measurements of a target, three of them where both sources were measured, or one."""
+    first, second = (process.x[:, :-1] for process in prior.sources.processes)
+    x = torch.cat([first[:2], second[3:4], make_features(6, seed=50)])
+    a, b = x.numpy().T
+    noise = 0.1 * np.random.default_rng(3).normal(size=9)
+    return x, torch.from_numpy(0.4 + 1.3 * np.sin(5 * a + 1) + 0.8 * b * a + noise)
+
+
+@pytest.fixture
+def no_outliers(monkeypatch) -> None:
+    """No measurement is held for an outlier."""
+    monkeypatch.setattr("bayestl.models.target_block.FEW", 10**6)
+
+
+class Textbook:
+    """One hypothesis: its prior mean and covariance over (environment, configuration)."""
+
+    def __init__(self, prior: TargetPrior, weights, given: Hypotheses, row: int) -> None:
+        self.sources, self.weights = prior.sources.processes, np.array(weights, dtype=float)
+        self.given = {f.name: getattr(given, f.name)[row].item() for f in fields(Hypotheses)}
+        related = self.weights.any()
+        shares = self.weights if related else np.full(len(self.weights), 0.5)
+        scales = [self.scales(process) for process in self.sources]
+        self.delta = np.exp(shares @ np.log(scales)) * STRETCHES[int(self.given["stretch"])]
+
+    @staticmethod
+    def scales(process: Conditioned) -> np.ndarray:
+        with torch.no_grad():
+            return value(process.hyperparameters.kernel.options[0], "lengthscales").numpy()
+
+    @staticmethod
+    def options(x1, x2, scales) -> np.ndarray:
+        d = np.sqrt(5) * np.abs(np.subtract.outer(x1[:, 0], x2[:, 0])) / scales[0]
+        b = np.subtract.outer(x1[:, 1], x2[:, 1]) / scales[1]
+        return (1 + d + d**2 / 3) * np.exp(-d - b**2 / 2)
+
+    def source(self, s: int, x1, x2) -> np.ndarray:
+        """The prior covariance of a source."""
+        process, kernel = self.sources[s], self.sources[s].hyperparameters.kernel
+        with torch.no_grad():
+            amplitude = value(kernel, "amplitude").item() ** 2
+            amplitude *= kernel.loadings.item() ** 2 + value(kernel, "residual").item()
+        offset = SHARED_OFFSET + OWN_OFFSET
+        return amplitude * self.options(x1, x2, self.scales(process)) + offset
+
+    def believed(self, s: int, x1, x2) -> tuple[np.ndarray, np.ndarray]:
+        """The posterior mean of a source at x1, and its covariance between x1 and x2."""
+        seen, z = self.sources[s].x[:, :-1].numpy(), self.sources[s].z.numpy()
+        noise = self.sources[s].hyperparameters.noise.variance.item()
+        total = self.source(s, seen, seen) + noise * np.eye(len(z))
+        left = self.source(s, x1, seen)
+        mean = left @ np.linalg.solve(total, z)
+        between = self.source(s, x1, x2)
+        return mean, between - left @ np.linalg.solve(total, self.source(s, seen, x2))
+
+    def odd(self, s: int, x) -> np.ndarray:
+        """What source s measured at each x beyond its smooth mean."""
+        seen, z = self.sources[s].x[:, :-1].numpy(), self.sources[s].z.numpy()
+        left = z - self.believed(s, seen, seen)[0]
+        rows = [np.flatnonzero((seen == at).all(1)) for at in x]
+        return np.array([left[r].mean() if len(r) else 0.0 for r in rows])
+
+    def believes(self, x) -> tuple[np.ndarray, np.ndarray]:
+        """(n, S) the sources' means and what is odd."""
+        count = range(len(self.sources))
+        means = np.stack([self.believed(s, x, x)[0] for s in count], 1)
+        return means, np.stack([self.odd(s, x) for s in count], 1)
+
+    def mean(self, x) -> np.ndarray:
+        m, odd = self.believes(x)
+        return m @ self.weights + self.given["oddness"] * (odd @ self.weights)
+
+    def covariance(self, x1, x2) -> np.ndarray:
+        """The equation of the module's docstring."""
+        h, w = self.given, self.weights
+        own = h["residual"] ** 2 * self.options(x1, x2, self.delta)
+        total = h["offset"] ** 2 + own
+        if not w.any():
+            return total
+        (m1, odd1), (m2, odd2) = self.believes(x1), self.believes(x2)
+        levels = np.array([process.z.mean().item() for process in self.sources])
+        g1, g2 = (m @ w - levels @ w for m in (m1, m2))
+        c1, c2 = (
+            m - levels - g[:, None] for m, g in ((m1, g1), (m2, g2))
+        )  # contrasts, both centred
+        total = total + h["slope"] ** 2 * np.outer(g1, g2) + h["contrast"] ** 2 * c1 @ c2.T
+        e1, e2 = (np.sign(c) * np.maximum(np.abs(c) - CLIFF, 0.0) for c in (c1, c2))
+        total = total + h["cliff"] ** 2 * e1 @ e2.T
+        apart = ((m1[:, None] - m2[None]) ** 2).sum(-1) / REACHES[int(h["reach"])] ** 2
+        total = total + h["shift"] ** 2 * np.exp(-apart / 2)
+        total = total + h["own_oddness"] ** 2 * odd1 @ odd2.T
+        for s, weight in enumerate(w):
+            total = total + weight**2 * self.believed(s, x1, x2)[1]
+        return total
+
+    def joint(self, x, where) -> tuple[np.ndarray, np.ndarray]:
+        """The prior mean and covariance at x in several environments, 0 the target."""
+        n = len(x)
+        mean, covariance = np.zeros(n), np.zeros((n, n))
+        for t in range(len(self.sources) + 1):
+            rows = np.flatnonzero(where == t)
+            if not len(rows):
+                continue
+            mean[rows] = self.believed(t - 1, x[rows], x[rows])[0] if t else self.mean(x[rows])
+            for u in range(len(self.sources) + 1):
+                columns = np.flatnonzero(where == u)
+                if not len(columns):
+                    continue
+                if t == u == 0:
+                    block = self.covariance(x[rows], x[columns])
+                elif t == u:
+                    block = self.believed(t - 1, x[rows], x[columns])[1]
+                elif 0 in (t, u):
+                    s = max(t, u) - 1
+                    block = self.weights[s] * self.believed(s, x[rows], x[columns])[1]
+                else:
+                    block = 0.0
+                covariance[np.ix_(rows, columns)] = block
+        return mean, covariance
+
+    def conditioned(self, x, z, new, where=None) -> tuple[np.ndarray, np.ndarray, float]:
+        """Posterior mean and covariance of noise-free values, and the log evidence of z."""
+        n = len(x)
+        where = np.zeros(len(new), dtype=int) if where is None else where
+        every = np.concatenate([np.zeros(n, dtype=int), where])
+        mean, covariance = self.joint(np.concatenate([x, new]), every)
+        total = covariance[:n, :n] + self.given["noise"] ** 2 * np.eye(n)
+        cross = covariance[:n, n:]
+        posterior = mean[n:] + cross.T @ np.linalg.solve(total, z - mean[:n])
+        doubt = covariance[n:, n:] - cross.T @ np.linalg.solve(total, cross)
+        return posterior, doubt, multivariate_normal(mean[:n], total).logpdf(z)
+
+
+def hypotheses(prior: TargetPrior, weights) -> tuple[Template, Hypotheses, torch.Tensor]:
+    """A few of each relation."""
+    related = any(weights)
+    given, log_prior = (
+        (prior.related, prior.log_related) if related else (prior.unrelated, prior.log_unrelated)
+    )
+    rows = torch.linspace(0, len(given) - 1, 14).round().long()
+    template = Template.of(prior, torch.tensor(weights, dtype=torch.float64))
+    return template, given.rows(rows), log_prior[rows]
+
+
+@TEMPLATES
+def test_a_hypothesis_is_the_textbook_process(weights, prior, measured, make_features, no_outliers):
+    x, z = measured
+    template, given, log_prior = hypotheses(prior, weights)
+    seen = prior.sources.at(x)
+    part = Part.conditioned(template, given, log_prior, seen, z)
+    assert not part.extra.any()
+    new = torch.cat([make_features(5, seed=51), prior.sources.processes[0].x[5:7, :-1], x[:2]])
+    means, variances = part.marginals(seen, prior.sources.at(new))
+    for row in range(len(given)):
+        book = Textbook(prior, weights, given, row)
+        mean, covariance, evidence = book.conditioned(x.numpy(), z.numpy(), new.numpy())
+        np.testing.assert_allclose(means[row], mean, atol=2e-4, rtol=1e-4)
+        np.testing.assert_allclose(variances[row], np.diag(covariance), atol=1e-4, rtol=1e-3)
+        found = (part.log_weights[row] - log_prior[row]).item()
+        assert found == pytest.approx(evidence, abs=1e-3)
+
+
+@TEMPLATES
+def test_left_out_is_as_if_it_had_not_been_measured(weights, prior, measured, no_outliers):
+    x, z = measured
+    template, given, log_prior = hypotheses(prior, weights)
+    part = Part.conditioned(template, given, log_prior, prior.sources.at(x), z)
+    means, variances = part.leave_one_out(z)
+    for i in range(len(z)):
+        rest = torch.tensor([j for j in range(len(z)) if j != i])
+        seen = prior.sources.at(x[rest])
+        without = Part.conditioned(template, given, log_prior, seen, z[rest])
+        mean, variance = without.marginals(seen, prior.sources.at(x[i : i + 1]))
+        torch.testing.assert_close(means[:, i], mean[:, 0], atol=1e-6, rtol=1e-6)
+        expected = variance[:, 0] + given.noise.square()
+        torch.testing.assert_close(variances[:, i], expected, atol=1e-6, rtol=1e-5)
+
+
+@TEMPLATES
+def test_outliers_are_as_if_factorised_anew(weights, prior, measured):
+    x, z = measured
+    x, z = torch.cat([x, x + 0.01]), torch.cat([z, z])
+    z[4], z[11] = z[4] + 40.0, z[11] - 15.0
+    template, given, log_prior = hypotheses(prior, weights)
+    seen = prior.sources.at(x)
+    part = Part.conditioned(template, given, log_prior, seen, z)
+    held = part.extra > 0
+    assert held[:, 4].all()
+    assert held.sum(-1).max() >= 2
+    assert held.sum(-1).max() <= len(z) // 5
+    for row in range(len(given)):
+        book = Textbook(prior, weights, given, row)
+        mean, total = book.mean(x.numpy()), book.covariance(x.numpy(), x.numpy())
+        total = total + np.diag(book.given["noise"] ** 2 + part.extra[row].numpy())
+        inverse = np.linalg.inv(total)
+        scale = np.abs(inverse).max()
+        np.testing.assert_allclose(part.inverse[row] / scale, inverse / scale, atol=1e-4)
+        cost = sum(OUTLIER_COST + _log_odds(k, len(z)) for k in range(int(held[row].sum())))
+        evidence = multivariate_normal(mean, total).logpdf(z.numpy()) - cost
+        found = (part.log_weights[row] - log_prior[row]).item()
+        assert found == pytest.approx(evidence, abs=0.02)
+        alone = Part.conditioned(
+            template, given.rows(torch.tensor([row])), log_prior[row : row + 1], seen, z
+        )  # whatever the others hold for outliers
+        torch.testing.assert_close(alone.extra[0], part.extra[row])
+        torch.testing.assert_close(alone.log_weights[0], part.log_weights[row])
+
+
+@TEMPLATES
+def test_an_outlier_left_out_is_what_was_expected_there(weights, prior, measured, monkeypatch):
+    x, z = measured
+    spoiled = z.clone()
+    spoiled[6] += 40.0
+    template, given, log_prior = hypotheses(prior, weights)
+    part = Part.conditioned(template, given, log_prior, prior.sources.at(x), spoiled)
+    assert (part.extra[:, 6] > 0).all()
+    means, variances = part.leave_one_out(spoiled)
+    monkeypatch.setattr("bayestl.models.target_block.FEW", 10**6)
+    rest = torch.tensor([j for j in range(len(z)) if j != 6])
+    seen = prior.sources.at(x[rest])
+    without = Part.conditioned(template, given, log_prior, seen, z[rest])
+    mean, variance = without.marginals(seen, prior.sources.at(x[6:7]))
+    torch.testing.assert_close(means[:, 6], mean[:, 0], atol=1e-5, rtol=1e-5)
+    expected = variance[:, 0] + given.noise.square()
+    torch.testing.assert_close(variances[:, 6], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_the_cost_of_an_outlier_is_the_odds_of_its_prior():
+    def probability(k: int, n: int) -> float:
+        def integrand(share: float) -> float:
+            return share**k * (1 - share) ** (n - k) * beta.pdf(share, OUTLIERS, REGULAR)
+
+        return quad(integrand, 0, 1, limit=200)[0]
+
+    for k, n in ((0, 12), (1, 12), (3, 40)):
+        expected = math.log(probability(k, n) / probability(k + 1, n))
+        assert _log_odds(k, n) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_gross_value_counts_for_as_little_as_none(prior, measured, make_features):
+    x, z = measured
+    spoiled, rest = z.clone(), torch.tensor([j for j in range(9) if j != 7])
+    spoiled[7] += 30.0
+    new = make_features(20, seed=52)
+    block = TargetBlock.conditioned(prior, x, spoiled)
+    robust, _ = block.measurements(new).moments()
+    without, spread = TargetBlock.conditioned(prior, x[rest], z[rest]).measurements(new).moments()
+    assert ((robust - without).abs() < 0.5 * spread.sqrt()).all()
+    assert block.outliers == pytest.approx(1.0, abs=0.1)
+    assert block.outlier_share > TargetBlock.conditioned(prior, x, z).outlier_share
+    assert block.outlier_variance > 100
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 9])
+def test_probabilities_sum_to_one(n, prior, measured):
+    x, z = measured
+    block = TargetBlock.conditioned(prior, x[:n], z[:n])
+    assert block.weights.sum().item() == pytest.approx(1.0)
+    assert block.related.sum().item() + block.unrelated == pytest.approx(1.0)
+    assert block.templates.sum().item() == pytest.approx(1.0)
+    assert block.templates[-1].item() == block.unrelated
+    mixture = block.measurements(x)
+    assert mixture.weights.sum().item() == pytest.approx(1.0)
+    assert torch.isfinite(mixture.means).all()
+    assert (mixture.variances > 0).all()
+    assert len(block.leave_one_out().means[0]) == n
+
+
+def test_with_nothing_measured_the_prior_answers(prior, make_features):
+    empty = torch.empty(0, 2, dtype=torch.float64)
+    block = TargetBlock.conditioned(prior, empty, torch.empty(0, dtype=torch.float64))
+    weights, log_shares = prior.templates()
+    torch.testing.assert_close(block.templates, log_shares.exp(), rtol=1e-5, atol=1e-6)
+    x = make_features(6, seed=53)
+    assert weights.shape == (4, 2)
+    _, variance = block.measurements(x).moments()
+    assert (variance > 5).all()  # the level is not known
+    mean, covariance = block.joint(x, torch.tensor([0, 0, 1, 1, 2, 2]))
+    assert torch.isfinite(mean).all()
+    assert torch.linalg.eigvalsh(covariance).min() > -1e-8
+
+
+@pytest.fixture
+def block(prior, measured) -> TargetBlock:
+    """All hypotheses that remain."""
+    return TargetBlock.conditioned(prior, *measured)
+
+
+def test_blocks_do_not_show(block, make_features, monkeypatch):
+    x = make_features(30, seed=54)
+    whole = block.measurements(x)
+    monkeypatch.setattr("bayestl.models.target_block.BLOCK", 7)
+    parts = block.measurements(x)
+    torch.testing.assert_close(parts.means, whole.means)
+    torch.testing.assert_close(parts.variances, whole.variances)
+
+
+def test_the_joint_has_the_marginals_on_its_diagonal(block, make_features):
+    x = make_features(12, seed=55)
+    mean, covariance = block.joint(x, torch.zeros(12, dtype=torch.long))
+    view = block.prior.sources.at(x)
+    moments = [part.marginals(block.measured, view) for part in block.parts]
+    means, variances = (torch.cat([m[i] for m in moments]) for i in (0, 1))
+    expected = block.weights @ means
+    torch.testing.assert_close(mean, expected)
+    spread = block.weights @ (variances + (means - expected).square())
+    torch.testing.assert_close(covariance.diagonal(), spread, atol=1e-8, rtol=1e-6)
+
+
+def test_the_joint_over_environments_is_one_gaussian(block, make_features):
+    x = make_features(21, seed=56)
+    where = torch.arange(21) % 3
+    mean, covariance = block.joint(x, where)
+    assert torch.equal(covariance, covariance.T)
+    assert torch.linalg.eigvalsh(covariance).min() > -1e-8
+    for place in range(3):
+        rows = torch.nonzero(where == place).squeeze(-1)
+        alone, doubt = block.joint(x[rows], where[rows])
+        torch.testing.assert_close(mean[rows], alone)
+        torch.testing.assert_close(covariance[rows.unsqueeze(-1), rows], doubt)
+    assert covariance[where == 1][:, where == 0].abs().max() > 1e-6  # what they share
+
+
+@TEMPLATES
+def test_the_joint_of_a_hypothesis_is_the_textbook_one(
+    weights, prior, measured, make_features, no_outliers
+):
+    x, z = measured
+    template, given, log_prior = hypotheses(prior, weights)
+    seen = prior.sources.at(x)
+    part = Part.conditioned(template, given, log_prior, seen, z)
+    block = TargetBlock.conditioned(prior, x, z)
+    new, where = make_features(12, seed=57), torch.arange(12) % 3
+    for row in (0, len(given) - 1):
+        one = replace(block, parts=(part.rows(torch.tensor([row])),))
+        mean, covariance = one.joint(new, where)
+        book = Textbook(prior, weights, given, row)
+        expected = book.conditioned(x.numpy(), z.numpy(), new.numpy(), where.numpy())
+        np.testing.assert_allclose(mean, expected[0], atol=1e-3, rtol=1e-3)
+        np.testing.assert_allclose(covariance, expected[1], atol=1e-3, rtol=1e-3)
+
+
+def test_the_likeliest_are_kept(prior, measured, monkeypatch):
+    few = TargetBlock.conditioned(prior, *measured)
+    monkeypatch.setattr("bayestl.models.target_block.MASS", 2.0)
+    monkeypatch.setattr("bayestl.models.target_block.MOST", 10**6)
+    every = TargetBlock.conditioned(prior, *measured)
+    assert len(few.weights) < len(every.weights)
+    # three templates are related, and each has them all
+    assert len(every.weights) == 3 * len(prior.related) + len(prior.unrelated)
+    least = torch.cat([part.log_weights for part in few.parts]).min()
+    better = torch.cat([part.log_weights for part in every.parts]) > least
+    assert int(better.sum()) == len(few.weights) - 1
+    mass = torch.logsumexp(torch.cat([part.log_weights for part in few.parts]), 0)
+    total = torch.logsumexp(torch.cat([part.log_weights for part in every.parts]), 0)
+    assert (mass - total).exp() > 0.6
+
+
+def target_of(process: Conditioned, n: int, offset: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """n configurations, and what a source would have given there, `offset` above."""
+    rng = np.random.default_rng(9)
+    x = torch.from_numpy(np.c_[rng.random(n), rng.integers(2, size=n)].astype(float))
+    mean, _ = process.marginals(torch.cat([x, torch.zeros(n, 1, dtype=x.dtype)], -1))
+    return x, mean + offset + 0.02 * torch.from_numpy(rng.normal(size=n))
+
+
+@pytest.mark.parametrize("count", [3, MOST_TEMPLATES + 4])
+def test_the_source_that_is_the_target_gets_the_weight(count, make_process, groups):
+    processes = [make_process(40, s % 4, like=s) for s in range(count)]
+    prior = TargetPrior.of(groups, SourceBlock.of(processes))
+    right = count - 2
+    block = TargetBlock.conditioned(prior, *target_of(processes[right], 12, 0.3))
+    assert block.templates.argmax().item() == 1 + right
+    assert block.templates[1 + right] > 0.9
+    assert block.unrelated < 0.01
+    assert block.templates.shape == (count + 2,)
+    looked_at = int((block.templates > 0).sum())
+    assert looked_at <= min(count, MOST_TEMPLATES) + 2
+
+
+def test_a_source_of_something_else_is_unrelated(make_process, groups):
+    rng = np.random.default_rng(0)
+    strange = make_process(40, 0)
+    strange = Conditioned.on(
+        strange.hyperparameters, strange.x, torch.from_numpy(rng.normal(size=40))
+    )
+    block = TargetBlock.conditioned(
+        TargetPrior.of(groups, SourceBlock.of([strange])), *target_of(make_process(40, 1), 25, 0.0)
+    )
+    assert block.unrelated > 0.5
+    assert block.templates[0] < 0.5
+
+
+def test_sources_teach_what_environments_have_in_common(make_process, groups):
+    """Where each source is another one plus an offset, so will the target be."""
+    processes = [make_process(30, 0, shift=s) for s in range(4)]
+    sources = SourceBlock.of(processes)
+    plain, learned = (TargetPrior.of(groups, sources, learn=learn) for learn in (False, True))
+    assert learned.log_related.exp().sum().item() == pytest.approx(1.0, abs=1e-6)
+    simple = plain.related.relation == 0
+    assert learned.log_related.exp()[simple].sum() > 2 * plain.log_related.exp()[simple].sum()
+    assert torch.isfinite(learned.log_related).all()  # nothing is ruled out
+
+
+def test_it_depends_on_nothing_but_its_arguments(prior, measured, make_features):
+    x = make_features(5, seed=58)
+    first, second = (TargetBlock.conditioned(prior, *measured).measurements(x) for _ in range(2))
+    assert torch.equal(first.means, second.means)
+    assert torch.equal(first.weights, second.weights)
