@@ -6,7 +6,7 @@ metadata one JSON text, `bayestl`, with
     sha256      of the whole file, these 64 digits taken as zeros
     format      the version of this layout
     bayestl     the version that wrote it
-    model       a tree of `State`s: kind, plain values, members
+    model       a tree of `State`s: kind, plain values, layouts of the arrays, members
     probe       configurations and what the model predicted for them
 
 The checksum comes before anything is believed, so that a flipped bit is an error. It says
@@ -185,9 +185,16 @@ def _tree(fitted: Any, place: str, arrays: dict[str, np.ndarray]) -> dict[str, A
             f"of TransferGP and its like can ({', '.join(KINDS)}). Keep the table and fit again"
         )
     state = fitted.to_state()
-    arrays |= {place + name: np.ascontiguousarray(a) for name, a in state.arrays.items()}
+    layouts = {name: _layout(array) for name, array in state.arrays.items()}
+    for name, array in state.arrays.items():
+        arrays[place + name] = np.ascontiguousarray(array.transpose(layouts[name]))
     members = {n: _tree(m, f"{place}{n}/", arrays) for n, m in state.members.items()}
-    return {"kind": kind, "plain": state.plain, "members": members}
+    return {"kind": kind, "plain": state.plain, "layouts": layouts, "members": members}
+
+
+def _layout(array: np.ndarray) -> list[int]:
+    """The array's axes from the one with the longest stride: it decides how BLAS rounds."""
+    return sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
 
 
 def _restored(tree: Any, place: str, arrays: Mapping[str, np.ndarray]) -> Any:
@@ -198,8 +205,12 @@ def _restored(tree: Any, place: str, arrays: Mapping[str, np.ndarray]) -> Any:
     if not (isinstance(plain, dict) and isinstance(members, dict)) or place.count("/") > MAX_DEPTH:
         raise FileError(f"expected tables of values and of members, got {plain!r}, {members!r}")
     restored = {n: _restored(m, f"{place}{n}/", arrays) for n, m in members.items()}
-    state = State(plain, arrays, restored).within(place)
-    return getattr(import_module(KINDS[kind]), kind).from_state(state)
+    own = {
+        name: arrays[place + name].transpose(np.argsort(axes))
+        for name, axes in tree["layouts"].items()
+        if place + name in arrays
+    }
+    return getattr(import_module(KINDS[kind]), kind).from_state(State(plain, own, restored))
 
 
 def _probe(fitted: Fitted) -> dict[str, list[Any]]:

@@ -28,7 +28,7 @@ class State:
     Parameters
     ----------
     plain : JSON values; a float comes back to the last bit, a tuple as a list
-    arrays : name -> float64 array
+    arrays : name -> float64 array, which comes back with its axes in the same order in memory
     members : name -> fitted models that it consists of
     """
 
