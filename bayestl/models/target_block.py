@@ -516,7 +516,7 @@ class TargetBlock:
                         covariance[rows.unsqueeze(-1), at[0]] += shared.T
             centre += (part.alpha.unsqueeze(-2) @ cross).squeeze(-2)
             solved = share.view(-1, 1, 1) * (part.inverse @ cross)
-            covariance -= cross.reshape(-1, m).T @ solved.reshape(-1, m)
+            covariance -= cross.flatten(0, 1).T @ solved.flatten(0, 1)
             mean += share @ centre
             centres.append((share, centre))
         for share, centre in centres:
