@@ -70,6 +70,12 @@ def measured(rows: Mapping[str, tuple[int, float, float]], seed: int = 0) -> Mea
     )
 
 
+@pytest.fixture(scope="session")
+def measure() -> Callable[..., MeasurementTable]:
+    """`measured`, for what a module measures once."""
+    return measured
+
+
 @pytest.fixture
 def make_table() -> Callable[..., MeasurementTable]:
     """`measured`."""
