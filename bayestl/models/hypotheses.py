@@ -31,6 +31,13 @@ STRETCHES = (1.0, 2.0, 4.0)
 REACHES = (0.7, 1.5, 3.0)
 """Lengthscales of t over the sources' values."""
 
+SLOPE, CONTRAST, SHIFT, RESIDUAL, OWN_ODDNESS, NEAR = 0.2, 0.3, 0.2, 0.15, 0.2, 0.1
+"""Prior medians of the standard deviations of b, each of c, t, delta, of how far a source's share
+of oddness is from lambda, and of a between environments that are about as fast as each other."""
+
+ALONE = 1.0
+"""The same of delta where there is no template, so that it is all there is."""
+
 DOUBT = 1.0
 """The standard deviation of the logarithm of each hyperparameter, a factor e."""
 
@@ -136,17 +143,17 @@ def _draw(position: int, relation: Relation, noise: float) -> Hypotheses:
 
     # half the time environments are about as fast as each other, half the time anything goes
     tied = u[:, 8] < 0.5 if relation.sources else np.zeros(len(u), dtype=bool)
-    near = 0.1 * np.exp(DOUBT * ndtri(np.clip(2.0 * u[:, 8], 1e-6, 1.0 - 1e-6)))
+    near = NEAR * np.exp(DOUBT * ndtri(np.clip(2.0 * u[:, 8], 1e-6, 1.0 - 1e-6)))
     return Hypotheses(
         offset=torch.from_numpy(np.where(tied, near, FREE_OFFSET)),
-        slope=around(0.2, 0, relation.slope),
-        contrast=around(0.3, 1, relation.contrasts),
-        shift=around(0.2, 2, relation.shift),
-        residual=around(0.15 if relation.sources else 1.0, 3, relation.residual),
+        slope=around(SLOPE, 0, relation.slope),
+        contrast=around(CONTRAST, 1, relation.contrasts),
+        shift=around(SHIFT, 2, relation.shift),
+        residual=around(RESIDUAL if relation.sources else ALONE, 3, relation.residual),
         stretch=choice(4, STRETCHES),
         oddness=torch.from_numpy(u[:, 5] * relation.sources),
         noise=around(noise, 6, True, NOISE_DOUBT),
-        own_oddness=around(0.2, 7, relation.sources),
+        own_oddness=around(OWN_ODDNESS, 7, relation.sources),
         reach=choice(9, REACHES),
         relation=torch.full((len(u),), position),
     )
