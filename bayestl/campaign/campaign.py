@@ -33,7 +33,7 @@ from bayestl.data.sampling import candidates, sample
 from bayestl.data.space import ConfigSpace, Configuration
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import CampaignError, FitError, NoCandidateLeft
-from bayestl.models.model import Fitted, Model
+from bayestl.models.model import Fitted, Model, Refits
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,8 @@ class Campaign:
         source = self.source.table(state) if isinstance(self.source, Survey) else self.source
         return MeasurementTable.concat([source.knowing(self.target), rows])
 
-    def fit(self, state: State) -> Fitted:
-        """The model, fitted to everything measured so far.
+    def fit(self, state: State, previous: Fitted | None = None) -> Fitted:
+        """The model, fitted to everything measured so far; from an earlier fit if that is faster.
 
         Raises
         ------
@@ -168,6 +168,8 @@ class Campaign:
             If there is nothing to fit.
         """
         table = self.table(state)
+        if isinstance(previous, Refits):
+            return previous.refit(table, self.seed)
         return self.model.fit(table, metric=self.metric, target=self.target.name, seed=self.seed)
 
     def estimate(self, fitted: Fitted) -> float | None:
@@ -175,12 +177,12 @@ class Campaign:
         prediction = fitted.predict(self.pool())
         return expected_error(prediction["mean"].to_numpy(), prediction["std"].to_numpy())
 
-    def believe(self, state: State) -> Belief:
+    def believe(self, state: State, previous: Belief | None = None) -> Belief:
         """The fitted model and its expected error, once the initial trials are settled."""
         if len(state.settled_in(self.target.name)) < self.initial or not self._learns(state):
             return Belief()
         try:
-            fitted = self.fit(state)
+            fitted = self.fit(state, None if previous is None else previous.fitted)
         except FitError as error:
             return Belief(warnings=(f"cannot fit {type(self.model).__name__}: {error}",))
         return Belief(fitted, self.estimate(fitted))

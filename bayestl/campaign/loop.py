@@ -133,7 +133,7 @@ class _Session:
         belief = Belief()
         while True:
             if not state.pending:
-                belief = self._learn(state)
+                belief = self._learn(state, belief)
             reason = self.plan.stop(state, belief)
             if reason is None and not state.pending:
                 state = self._propose(state, belief)
@@ -143,8 +143,8 @@ class _Session:
                 return Result(reason, state, belief)
             state = self._measure(state, state.pending[0])
 
-    def _learn(self, state: State) -> Belief:
-        belief = self.plan.believe(state)
+    def _learn(self, state: State, previous: Belief) -> Belief:
+        belief = self.plan.believe(state, previous)
         for warning in belief.warnings:
             self.report(Warned(warning))
         if belief.fitted is not None:

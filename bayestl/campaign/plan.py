@@ -54,8 +54,11 @@ class Plan(Protocol):
         """The state before anything is proposed."""
         ...
 
-    def believe(self, state: State) -> Belief:
-        """What the measurements teach; what `stop` and `ask` look at."""
+    def believe(self, state: State, previous: Belief | None = None) -> Belief:
+        """What the measurements teach; what `stop` and `ask` look at.
+
+        Depends on the plan and the state alone; an earlier belief makes it faster.
+        """
         ...
 
     def stop(self, state: State, belief: Belief) -> Stop | None:

@@ -61,7 +61,7 @@ class Survey:
         """The state before anything is proposed."""
         return State()
 
-    def believe(self, state: State) -> Belief:
+    def believe(self, state: State, previous: Belief | None = None) -> Belief:
         """Nothing: a survey does not learn."""
         return Belief()
 

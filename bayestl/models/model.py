@@ -131,6 +131,15 @@ class HasPosterior(Protocol):
         ...
 
 
+@runtime_checkable
+class Refits(Protocol):
+    """A fitted model that learns from a table with more of the target faster than its recipe."""
+
+    def refit(self, table: MeasurementTable, seed: int = 0) -> Fitted:
+        """What the recipe's `fit` gives for the same metric and target, to the last bit."""
+        ...
+
+
 class Model(Protocol):
     """A frozen recipe."""
 

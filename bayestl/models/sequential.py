@@ -21,6 +21,7 @@ from bayestl.data.measurement import Metric
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError, UnknownEnvironment
+from bayestl.models.blocks import in_blocks
 from bayestl.models.calibration import calibration, miscalibration
 from bayestl.models.conditioning import Conditioned, as_tensor
 from bayestl.models.effects import Explained
@@ -161,9 +162,13 @@ class FittedSequentialGP(Explained):
         UnknownEnvironment
             For an environment that the fit did not see.
         """
-        frame = self.space.frame(configs)
-        mixture = self.measurements(frame, environment)
-        return self.scaling.mixture_summary(mixture, quantiles, frame.index)
+
+        def answer(some: Configs) -> pd.DataFrame:
+            frame = self.space.frame(some)
+            mixture = self.measurements(frame, environment)
+            return self.scaling.mixture_summary(mixture, quantiles, frame.index)
+
+        return in_blocks(answer, configs)
 
     def measurements(
         self, canonical: pd.DataFrame, environment: str | None = None
@@ -228,7 +233,9 @@ class FittedSequentialGP(Explained):
         name = self.target if environment is None else environment
         if name not in self.environments:
             raise UnknownEnvironment(
-                f"unknown environment {name!r}; this model knows {', '.join(self.environments)}"
+                f"unknown environment {name!r}; this model has measurements of "
+                f"{', '.join(self.environments)}; to predict where there are none, fit with "
+                f"target={name!r}"
             )
         return self.environments.index(name)
 
