@@ -1,12 +1,13 @@
-"""What mixing over hyperparameters does to intervals and accuracy.
+"""What doubt about hyperparameters does to intervals and accuracy.
 
     python -m experiments.interval_coverage [--seeds 10] [--json]
 
 On the recorded demo table: 50 random source rows and 5, 10 or 25 random target rows, judged on
 the target's other rows. One row a method and budget, the mean over the seeds and the
 standard deviation between them: the coverage of 90 % intervals and the mean absolute
-percentage error. `best alone` is the process with the best hyperparameters, `mixed` what
-`MultiTaskGP` answers with; the forest is there for comparison.
+percentage error. `best alone` is the joint process with the best hyperparameters, `mixed` what
+`MultiTaskGP` answers with; `SequentialGP` integrates the target's hyperparameters out,
+`TransferGP` weighs it against a process of the target alone; the forest is for comparison.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from bayestl.baselines.trees import RandomForest
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
 from bayestl.datasets.catalogue import load
 from bayestl.models.gp import FittedGP, MultiTaskGP
+from bayestl.models.sequential import SequentialGP
+from bayestl.models.transfer_gp import TransferGP
 from bayestl.study.comparison import compare
 
 METRIC, BUDGETS, N_SOURCE = "latency", (5, 10, 25), 50
@@ -40,7 +43,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
     arguments = parser.parse_args()
-    models = {"best alone": BestAlone(), "mixed": MultiTaskGP(), "forest": RandomForest()}
+    models = {
+        "best alone": BestAlone(),
+        "mixed": MultiTaskGP(),
+        "SequentialGP": SequentialGP(),
+        "TransferGP": TransferGP(),
+        "forest": RandomForest(),
+    }
     table = load("demo").usable(METRIC)
     source, target = table.environment_names
     where, scores = table.frame[ENVIRONMENT].to_numpy(), []
