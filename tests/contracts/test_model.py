@@ -11,10 +11,11 @@ from bayestl.data.table import MeasurementTable
 from bayestl.errors import ConfigurationError, TableError, UnknownEnvironment
 from bayestl.models.gp import LMCGP, MultiTaskGP, TargetOnlyGP
 from bayestl.models.model import HasPosterior
+from bayestl.models.sequential import SequentialGP
 from bayestl.models.transfer_gp import TransferGP
 from bayestl.transfer.model_shift import DirectTransfer, LinearShift, NonlinearShift, OffsetShift
 
-PROCESSES = [TransferGP(), MultiTaskGP(), LMCGP(), TargetOnlyGP()]
+PROCESSES = [TransferGP(), SequentialGP(), MultiTaskGP(), LMCGP(), TargetOnlyGP()]
 STRATEGIES = [DirectTransfer(), OffsetShift(), LinearShift(), NonlinearShift()]
 
 

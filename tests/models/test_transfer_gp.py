@@ -1,65 +1,219 @@
-import numpy as np
-import pytest
+"""The stack: what each member is worth, and that no source makes it clearly worse."""
 
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bayestl.data.table import MeasurementTable
+from bayestl.errors import FitError, UnknownEnvironment
+from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.gp import TargetOnlyGP
-from bayestl.models.transfer_gp import Choice, FittedTransferGP, TransferGP
+from bayestl.models.persistence import load
+from bayestl.models.transfer_gp import FittedTransferGP, Stack, TransferGP, stacking_weights
+
+ROWS = {"source": (40, 1.0, 0.0), "target": (12, 1.0, 0.5)}
+BOTH = ["SequentialGP", "TargetOnlyGP"]
+
+
+def fit(table, **arguments) -> FittedTransferGP:
+    return TransferGP(**arguments).fit(table, metric="latency", target="target")
+
+
+def with_values(table: MeasurementTable, values) -> MeasurementTable:
+    """The table with other measurements."""
+    frame = table.frame.assign(latency=values)
+    return MeasurementTable(frame, table.space, table.environments, table.metrics)
 
 
 def error(fitted, configs, truth) -> float:
-    return float(np.abs(fitted.predict(configs)["q50"] / truth - 1).mean())
+    """The mean size of the logarithm of predicted by true."""
+    return float(np.abs(np.log(fitted.predict(configs)["q50"] / truth)).mean())
 
 
-@pytest.mark.parametrize("slope", [-1.0, 0.0, 1.0])
-def test_no_source_makes_it_much_worse_than_the_target_alone(slope, make_table, make_test):
-    rows = {"source": (60, slope, 0.0), "target": (20, 1.0, 0.5)}
-    table = make_table(rows)
-    test = make_test(shift=0.5)
-    transfer, alone = (
-        recipe.fit(table, metric="latency", target="target")
-        for recipe in (TransferGP(), TargetOnlyGP())
-    )
-    assert error(transfer, *test) < 1.25 * error(alone, *test) + 0.005
+@pytest.fixture(scope="module")
+def fitted(measure) -> FittedTransferGP:
+    """With a source that runs like the target."""
+    return fit(measure(ROWS))
 
 
-def test_the_choice_is_reported(make_table):
-    table = make_table({"source": (40, 1.0, 0.0), "target": (12, 1.0, 0.5)})
-    fitted = TransferGP().fit(table, metric="latency", target="target")
+def weighed(fitted: FittedTransferGP, *weights: float) -> FittedTransferGP:
+    """The same members with other weights."""
+    stack = Stack(dict(zip(fitted.members, weights, strict=True)), "staged", fitted.stack.scores)
+    return FittedTransferGP(fitted.members, stack, fitted.recipe)
+
+
+def test_the_weights_are_reported(fitted):
     details = fitted.diagnostics.details
-    assert details["chosen"] in {"MultiTaskGP", "LMCGP"}
-    assert set(details["leave_one_out"]) == {"MultiTaskGP", "LMCGP", "TargetOnlyGP"}
-    assert details["leave_one_out"]["TargetOnlyGP"] < details["leave_one_out"]["MultiTaskGP"]
-    assert details["reason"]
+    assert list(details["weights"]) == list(details["leave_one_out"]) == BOTH
+    assert sum(details["weights"].values()) == pytest.approx(1.0)
+    assert details["chosen"] == "SequentialGP"
+    assert details["weights"]["SequentialGP"] > 0.8
+    assert details["leave_one_out"]["SequentialGP"] < details["leave_one_out"]["TargetOnlyGP"]
+    assert "SequentialGP has" in details["reason"]
+    assert details["transform"] == "log"
     assert fitted.diagnostics.n_source == 40
+    assert fitted.diagnostics.n_target == 12
     assert "TransferGP" in fitted.diagnostics.model
+    json.dumps(fitted.diagnostics.to_dict())
 
 
-def test_a_misleading_source_is_left_and_named(make_table):
-    table = make_table({"source": (60, 1.0, 0.0), "target": (30, 1.0, 0.5)})
-    frame = table.frame.copy()
-    source = (frame["environment"] == "source").to_numpy()
-    rng = np.random.default_rng(0)  # rough noise that no smooth function explains
-    frame.loc[source, "latency"] = np.exp(3 * rng.normal(size=int(source.sum())))
-    misled = type(table)(frame, table.space, table.environments, table.metrics)
-    fitted = TransferGP().fit(misled, metric="latency", target="target")
-    if fitted.choice.name == "TargetOnlyGP":
-        assert any("mislead" in warning for warning in fitted.diagnostics.warnings)
-    scores = fitted.choice.scores
-    assert scores[fitted.choice.name] >= scores["TargetOnlyGP"] - 0.2
+def test_the_score_is_the_ranked_probability_score_of_what_was_left_out(measure, fitted):
+    """By its definition, twice the mean quantile loss (Gneiting and Raftery, 2007, eq. 19)."""
+    alone = TargetOnlyGP().at_mode(measure(ROWS), metric="latency", target="target")
+    for name, member in ((BOTH[0], fitted.first), (BOTH[1], alone)):
+        mixture = member.leave_one_out().affine(member.scaling.centre, member.scaling.spread)
+        values = member.scaling.centre + member.scaling.spread * member.target_z
+        levels = (np.arange(250) + 0.5) / 250
+        quantiles = np.stack([mixture.quantile(level).numpy() for level in levels])
+        below = (values.numpy() < quantiles).astype(float)
+        loss = (below - levels[:, None]) * (quantiles - values.numpy())
+        assert fitted.stack.scores[name] == pytest.approx(2 * loss.mean(), rel=0.02)
 
 
-def test_few_target_points_trust_the_sources(make_table):
-    for n in (0, 2):
-        table = make_table({"source": (30, 1.0, 0.0), "target": (n, 1.0, 0.5)})
-        fitted = TransferGP().fit(table, metric="latency", target="target")
-        assert fitted.choice.name == "MultiTaskGP"
+def score(weights, errors, between, count, prior) -> float:
+    crps = weights @ errors - 0.5 * weights @ between @ weights
+    return count * np.log(crps) - prior @ np.log(weights)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10**6), st.integers(2, 3), st.integers(5, 60))
+def test_stacking_weights_are_the_best_of_the_simplex(seed, members, n):
+    rng = np.random.default_rng(seed)
+    means, deviations = rng.normal(size=(members, n)), 10.0 ** rng.uniform(-1, 1, members)
+    parts = [
+        GaussianMixture(*(torch_of(a) for a in ([1.0], [m], [np.full(n, d**2)])))
+        for m, d in zip(means, deviations, strict=True)
+    ]
+    errors = np.array([p.absolute_error(torch_of(np.zeros(n))).mean().item() for p in parts])
+    between = np.array([[p.distance(q).mean().item() for q in parts] for p in parts])
+    prior = np.array([3.0, *[0.3] * (members - 1)])
+    found = stacking_weights(errors, between, n, prior)
+    assert found.sum() == pytest.approx(1.0)
+    assert (found > 0).all()
+    axes = [np.linspace(1e-4, 1 - 1e-4, 60)] * (members - 1)
+    grid = np.stack([a.ravel() for a in np.meshgrid(*axes)], 1)
+    grid = np.c_[1 - grid.sum(1), grid]
+    best = min(score(w, errors, between, n, prior) for w in grid[grid.min(1) > 0])
+    assert score(found, errors, between, n, prior) < best + 1e-3
+    for unit in (1e-6, 1e6):  # the metric's unit does not matter
+        again = stacking_weights(unit * errors, unit * between, n, prior)
+        np.testing.assert_allclose(again, found, atol=1e-3)
+
+
+def torch_of(array) -> torch.Tensor:
+    return torch.tensor(np.asarray(array), dtype=torch.float64)
+
+
+def test_the_prior_keeps_the_first_until_there_is_evidence():
+    errors, between = np.array([1.0, 1.0]), np.array([[0.5, 0.5], [0.5, 0.5]])
+    prior = np.array([3.0, 0.3])
+    alike = stacking_weights(errors, between, 10, prior)
+    np.testing.assert_allclose(alike, prior / prior.sum(), atol=1e-4)
+    better = np.array([1.0, 0.4])
+    weights = [stacking_weights(better, between, n, prior)[1] for n in (1, 10, 100)]
+    assert weights == sorted(weights)
+    assert weights[-1] > 0.95
+
+
+def test_a_stack_predicts_the_mixture(fitted, make_test):
+    configs = make_test()[0]
+    stacked = weighed(fitted, 0.25, 0.75)
+    found = stacked.predict(configs)
+    members = [m.predict(configs) for m in fitted.members.values()]
+    np.testing.assert_allclose(found["mean"], 0.25 * members[0]["mean"] + 0.75 * members[1]["mean"])
+    squares = [m["std"] ** 2 + m["mean"] ** 2 for m in members]
+    np.testing.assert_allclose(
+        found["std"] ** 2, 0.25 * squares[0] + 0.75 * squares[1] - found["mean"] ** 2, rtol=1e-6
+    )
+    for column in ("q05", "q50", "q95"):
+        low, high = np.sort([m[column] for m in members], axis=0)
+        assert (found[column] >= low - 1e-9).all()
+        assert (found[column] <= high + 1e-9).all()
+    one = weighed(fitted, 0.0, 1.0)
+    pd.testing.assert_frame_equal(one.predict(configs), members[1])
+
+
+def test_a_stack_has_the_posterior_of_the_mixture(fitted, make_test):
+    configs = make_test()[0].head(10)
+    posterior = weighed(fitted, 0.25, 0.75).posterior(configs)
+    first, second = (m.posterior(configs) for m in fitted.members.values())
+    np.testing.assert_allclose(posterior.mean, 0.25 * first.mean + 0.75 * second.mean)
+    apart = first.mean - second.mean
+    expected = 0.25 * first.covariance + 0.75 * second.covariance
+    expected += 0.25 * 0.75 * np.outer(apart, apart)
+    np.testing.assert_allclose(posterior.covariance, expected, atol=1e-12)
+
+
+def test_one_process_answers_for_several_environments_at_once(fitted, make_test):
+    configs = make_test()[0].head(2)
+    alone = weighed(fitted, 0.0, 1.0)
+    preferred = fitted.members["SequentialGP"]
+    for names in (["source", "target"], ["source", "source"]):
+        joint, expected = (m.posterior(configs, names) for m in (alone, preferred))
+        np.testing.assert_array_equal(joint.covariance, expected.covariance)
+    pd.testing.assert_frame_equal(
+        alone.predict(configs, "source"), preferred.predict(configs, "source")
+    )
+    target = alone.posterior(configs, ["target", "target"])
+    np.testing.assert_array_equal(target.mean, alone.posterior(configs).mean)
+    with pytest.raises(UnknownEnvironment, match="moon"):
+        alone.predict(configs, "moon")
+
+
+@pytest.mark.parametrize("n", [0, 1, 4])
+def test_few_target_points_trust_the_sources(n, make_table):
+    fitted = fit(make_table({"source": (30, 1.0, 0.0), "target": (n, 1.0, 0.5)}))
+    assert fitted.stack.weights["SequentialGP"] == 1.0
+    assert fitted.chosen is fitted.first
+    assert fitted.stack.reason
 
 
 def test_without_a_source_the_target_is_all_there_is(make_table, make_test):
-    table = make_table({"target": (20, 1.0, 0.0)})
-    fitted = TransferGP().fit(table, metric="latency", target="target")
-    assert fitted.choice.name == "TargetOnlyGP"
+    fitted = fit(make_table({"target": (20, 1.0, 0.0)}))
+    assert fitted.stack.weights == {"TargetOnlyGP": 1.0}
     assert fitted.diagnostics.warnings == ()
     assert error(fitted, *make_test()) < 0.3
+
+
+def test_joint_models_are_weighed_when_asked(make_table, make_test, tmp_path):
+    table = make_table({"source": (20, 1.0, 0.0), "target": (8, 1.3, 0.5)})
+    fitted = fit(table, latents=[1, 2])
+    names = ["SequentialGP", "MultiTaskGP", "LMCGP(2)", "TargetOnlyGP"]
+    assert list(fitted.members) == list(fitted.stack.weights) == names
+    assert sum(fitted.stack.weights.values()) == pytest.approx(1.0)
+    assert fitted.recipe == TransferGP(latents=(1, 2))
+    assert error(fitted, *make_test(1.3, 0.5)) < 0.1
+    fitted.save(tmp_path / "m.bayestl")
+    found = load(tmp_path / "m.bayestl")
+    assert found.recipe == fitted.recipe
+    assert list(found.members) == names
+    pd.testing.assert_frame_equal(
+        found.predict(make_test()[0]), fitted.predict(make_test()[0]), check_exact=True
+    )
+    with pytest.raises(FitError, match="from 1 on"):
+        TransferGP(latents=(0,))
+
+
+def test_refitting_is_fitting(measure, make_test):
+    configs, whole = make_test()[0], measure(ROWS)
+    source = (whole.frame["environment"] == "source").to_numpy()
+    target = np.flatnonzero(~source)
+    few, more = (whole.select(np.sort(np.r_[np.flatnonzero(source), target[:n]])) for n in (4, 12))
+    first = fit(few)
+    refitted = first.refit(more)
+    assert refitted.first.block.prior is first.first.block.prior  # the source stays
+    fresh = fit(more)
+    pd.testing.assert_frame_equal(
+        refitted.predict(configs), fresh.predict(configs), check_exact=True
+    )
+    assert refitted.stack == fresh.stack
+    alone = fit(whole.select(~source))  # what knows no source learns of one
+    assert list(alone.refit(more).members) == BOTH
 
 
 def test_a_fit_depends_on_nothing_but_its_arguments(make_table, make_test):
@@ -72,24 +226,74 @@ def test_a_fit_depends_on_nothing_but_its_arguments(make_table, make_test):
     assert first.equals(second)
 
 
-def test_members_are_compared_on_one_scale(make_table):
+@pytest.mark.parametrize("row", [0, -1])
+def test_members_are_compared_on_one_scale(row, make_table):
     table = make_table({"source": (20, 1.0, 0.0), "target": (8, 1.0, 0.5)})
-    frame = table.frame.copy()
-    frame.loc[0, "latency"] = 0.0
-    zero = type(table)(frame, table.space, table.environments, table.metrics)
-    fitted = TransferGP().fit(zero, metric="latency", target="target")
+    values = table.frame["latency"].to_numpy(copy=True)
+    values[row] = 0.0
+    fitted = fit(with_values(table, values))
     assert {member.scaling.log for member in fitted.members.values()} == {False}
 
 
-def test_one_process_answers_for_several_environments_at_once(make_table, make_test):
-    table = make_table({"source": (30, 1.0, 0.0), "target": (8, 1.0, 0.5)})
-    fitted = TransferGP().fit(table, metric="latency", target="target")
-    configs = make_test()[0].head(2)
-    alone = FittedTransferGP(
-        fitted.members, Choice("TargetOnlyGP", "staged", fitted.choice.scores), fitted.recipe
-    )
-    joint = alone.posterior(configs, ["source", "target"])
-    preferred = fitted.members["MultiTaskGP"].posterior(configs, ["source", "target"])
-    np.testing.assert_array_equal(joint.covariance, preferred.covariance)
-    target = alone.posterior(configs, ["target", "target"])
-    np.testing.assert_array_equal(target.mean, alone.posterior(configs).mean)
+def test_a_misleading_source_is_left_and_named(make_table):
+    table = make_table({"source": (60, 1.0, 0.0), "target": (30, 1.0, 0.5)})
+    source = (table.frame["environment"] == "source").to_numpy()
+    fitted = fit(with_values(table, np.where(source, staged(table, "unrelated"), table_of(table))))
+    weights = fitted.diagnostics.details
+    unrelated = weights["relation"]["unrelated"] if "relation" in weights else 1.0
+    assert unrelated > 0.5
+    assert any("mislead" in warning for warning in fitted.diagnostics.warnings)
+
+
+def table_of(table: MeasurementTable) -> np.ndarray:
+    return table.frame["latency"].to_numpy(float)
+
+
+def staged(table: MeasurementTable, how: str, seed: int = 0) -> np.ndarray:
+    """What a source would say that misleads."""
+    frame, rng = table.frame, np.random.default_rng(seed)
+    values = table_of(table)
+    share = frame["share"].to_numpy(float)
+    match how:
+        case "unrelated":
+            other = np.cos(7 * share) + 1.5 * (frame["mode"] == "c") - 0.8 * frame["fused"]
+            return np.exp(other.to_numpy(float) + 0.02 * rng.normal(size=len(frame)))
+        case "flipped":
+            return 1.0 / values
+        case "constant":
+            return np.full(len(frame), 3.0)
+        case "outliers":
+            return np.where(rng.random(len(frame)) < 0.05, 10.0 * values, values)
+    raise ValueError(how)
+
+
+SEEDS = range(3)
+
+
+@pytest.mark.parametrize("how", ["unrelated", "flipped", "constant", "outliers"])
+@pytest.mark.parametrize(("n", "most"), [(5, 1.7), (20, 1.3)])
+def test_no_source_makes_it_clearly_worse_than_the_target_alone(
+    how, n, most, make_table, make_test
+):
+    ratios = []
+    for seed in SEEDS:
+        table = make_table({"source": (50, 1.0, 0.0), "target": (n, 1.0, 0.5)}, seed)
+        source = (table.frame["environment"] == "source").to_numpy()
+        values = np.where(source, staged(table, how, seed), table_of(table))
+        test = make_test(shift=0.5)
+        alone = error(TargetOnlyGP().fit(table, metric="latency", target="target"), *test)
+        ratios.append((error(fit(with_values(table, values)), *test) + 0.01) / (alone + 0.01))
+    assert np.exp(np.mean(np.log(ratios))) < most
+    if how == "flipped":  # what runs the other way round says as much
+        assert max(ratios) < 0.7
+
+
+def test_of_ten_sources_the_one_that_helps_is_found(make_table, make_test):
+    slopes = [-1.0, 0.1, -0.4, 0.0, -0.7, 0.2, -0.2, -1.3, 0.05]
+    rows = {name: (25, slope, 0.0) for name, slope in zip("abcdefghi", slopes, strict=True)}
+    for seed in SEEDS[:2]:
+        table = make_table({**rows, "helps": (25, 1.0, 1.0), "target": (8, 1.0, 0.5)}, seed)
+        fitted, test = fit(table), make_test(shift=0.5)
+        alone = TargetOnlyGP().fit(table, metric="latency", target="target")
+        assert error(fitted, *test) < 0.5 * error(alone, *test)
+        assert fitted.stack.weights["SequentialGP"] > 0.8
