@@ -100,7 +100,7 @@ class Encoding:
         features = np.zeros((len(configurations), self.width))
         start = 0
         for group in self.groups:
-            values = configurations[group.option].tolist()
+            values = configurations[group.option].to_numpy(dtype=object)
             block = features[:, start : start + group.width]
             _fill(block, group, self.space.options[group.option], values)
             start += group.width
@@ -120,18 +120,18 @@ def _groups(name: str, option: Option, optional: bool) -> list[Group]:
     return [position]
 
 
-def _fill(block: np.ndarray, group: Group, option: Option, values: Sequence[Any]) -> None:
+def _fill(block: np.ndarray, group: Group, option: Option, values: np.ndarray) -> None:
     """Write the group's columns; `block` starts as zeros."""
-    inactive = np.array([value is None for value in values], dtype=bool)
+    inactive = pd.isna(values)
     if group.optional:
         block[inactive, -1] = _INDICATOR
-    active = np.flatnonzero(~inactive).tolist()
+    active = np.flatnonzero(~inactive)
     if group.levels:
         rank = {level: column for column, level in enumerate(group.levels)}
-        block[active, [rank[values[row]] for row in active]] = _INDICATOR
+        block[active, [rank[value] for value in values[active].tolist()]] = _INDICATOR
         return
     block[inactive, 0] = _NEUTRAL
-    block[active, 0] = _positions(option, [values[row] for row in active])
+    block[active, 0] = _positions(option, values[active].tolist())
 
 
 def _positions(option: Option, values: Sequence[Any]) -> np.ndarray:

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 import torch
 
 STEPS = 60
-"""Steps after which a quantile is found to a relative 1e-10, nearly always after ten."""
+"""Steps after which a quantile is found to a relative 1e-10, nearly always after five."""
+
+BLOCK = 1_024
+"""How many values a quantile is found for at a time, so that they stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -68,29 +71,39 @@ class GaussianMixture:
     def quantile(self, level: float) -> torch.Tensor:
         """(n,), the value that is not exceeded with probability `level`.
 
-        It lies between the least and the greatest quantile of a component; Newton's method
+        It lies between the least and the greatest quantile of a component; Halley's method
         within that bracket, which bisects where a step would leave it.
         """
-        deviations = self.variances.sqrt()
-        z = torch.special.ndtri(torch.tensor(level, dtype=torch.float64))
-        ends = self.means + deviations * z
-        low, high = ends.amin(0), ends.amax(0)
-        mean, variance = self.moments()
-        at = (mean + variance.sqrt() * z).clamp(low, high)
-        scale = variance.sqrt().clamp_min(1e-300)
-        for _ in range(STEPS):
-            z = (at - self.means) / deviations
-            excess = self.weights @ torch.special.ndtr(z) - level
-            low, high = torch.where(excess < 0, at, low), torch.where(excess > 0, at, high)
-            slope = self.weights @ (torch.exp(-0.5 * z.square()) / deviations)
-            step = at - excess * math.sqrt(2.0 * math.pi) / slope
-            inside = (step > low) & (step < high)  # never for a slope of zero
-            new = torch.where(inside, step, (low + high) / 2.0)
-            moved = ((new - at).abs() / scale).max() if len(at) else at.sum()
-            at = new
-            if float(moved) < 1e-10:
-                break
-        return at
+        blocks = zip(self.means.split(BLOCK, 1), self.variances.split(BLOCK, 1), strict=True)
+        return torch.cat([_quantile(self.weights, m, v, level) for m, v in blocks])
+
+
+def _quantile(
+    weights: torch.Tensor, means: torch.Tensor, variances: torch.Tensor, level: float
+) -> torch.Tensor:
+    deviations = variances.sqrt()
+    z = torch.special.ndtri(torch.tensor(level, dtype=torch.float64))
+    ends = means + deviations * z
+    low, high = ends.amin(0), ends.amax(0)
+    mean, variance = GaussianMixture(weights, means, variances).moments()
+    at = (mean + variance.sqrt() * z).clamp(low, high)
+    scale, accuracy = variance.sqrt(), 1e-5 * min(level, 1.0 - level)
+    for _ in range(STEPS if len(at) else 0):
+        z = (at - means).div_(deviations)
+        excess = weights @ torch.special.ndtr(z) - level
+        low, high = torch.where(excess < 0, at, low), torch.where(excess > 0, at, high)
+        bells = torch.exp(-0.5 * z.square()).div_(deviations)
+        slope = weights @ bells
+        bend = -(weights @ bells.mul_(z).div_(deviations))
+        newton = excess * math.sqrt(2.0 * math.pi) / slope
+        new = at - newton / (1.0 - newton * bend / (2.0 * slope)).clamp(0.5, 2.0)
+        inside = (new > low) & (new < high)  # never for a slope of zero
+        at = torch.where(inside, new, (low + high) / 2.0)
+        # the step has cubed the error in the probability, where it was not a bisection
+        found = (excess.abs() < accuracy) & inside | (high - low <= 1e-10 * scale)
+        if bool(found.all()):
+            break
+    return at
 
 
 def _distance(mean: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:

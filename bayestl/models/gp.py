@@ -16,6 +16,7 @@ from bayestl.data.measurement import Metric
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import FileError, FitError, UnknownEnvironment
+from bayestl.models.blocks import in_blocks
 from bayestl.models.calibration import calibration, miscalibration
 from bayestl.models.conditioning import Conditioned, as_tensor
 from bayestl.models.effects import Explained
@@ -166,10 +167,13 @@ class FittedGP(Explained):
         UnknownEnvironment
             For an environment that the fit did not see.
         """
-        frame = self.space.frame(configs)
-        mixture = self.measurements(frame, environment)
-        mean, variance = mixture.moments()
-        return self.scaling.summary(mean.numpy(), variance.numpy(), quantiles, frame.index)
+
+        def answer(some: Configs) -> pd.DataFrame:
+            frame = self.space.frame(some)
+            mean, variance = self.measurements(frame, environment).moments()
+            return self.scaling.summary(mean.numpy(), variance.numpy(), quantiles, frame.index)
+
+        return in_blocks(answer, configs)
 
     def measurements(
         self, canonical: pd.DataFrame, environment: str | None = None

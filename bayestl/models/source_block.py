@@ -8,12 +8,14 @@ is never formed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
 
+from bayestl.models.bulk_process import BLOCK, BulkProcess
 from bayestl.models.conditioning import Conditioned
 from bayestl.models.kernels import CoregionalizedKernel, OptionKernel, value
 
@@ -43,6 +45,27 @@ class SourceView:
         return SourceView(
             self.x[rows], self.means[rows], self.odd[rows], tuple(h[:, rows] for h in self.halves)
         )
+
+
+@dataclass(frozen=True)
+class BulkView:
+    """What S sources say about n of very many configurations: what marginals need of it.
+
+    Parameters
+    ----------
+    x, means, odd : as of `SourceView`
+    covariances : for each source the (m, n) posterior covariance with m measured configurations
+    variances : for each source the (n,) posterior variance
+    """
+
+    x: torch.Tensor
+    means: torch.Tensor
+    odd: torch.Tensor
+    covariances: tuple[torch.Tensor, ...]
+    variances: tuple[torch.Tensor, ...]
+
+
+View = SourceView | BulkView
 
 
 @dataclass(frozen=True)
@@ -104,15 +127,50 @@ class SourceBlock:
                 odd.append(self._odd_at(s, x))
         return SourceView(x, torch.stack(means, 1), torch.stack(odd, 1), tuple(halves))
 
-    def covariance(self, source: int, one: SourceView, other: SourceView) -> torch.Tensor:
+    def bulk(self, measured: SourceView, x: torch.Tensor) -> Iterator[BulkView]:
+        """The same of very many configurations, block by block, towards those of `measured`."""
+        solved = [
+            torch.linalg.solve_triangular(process.factor.mT, half, upper=True)[part.order]
+            for process, half, part in zip(self.processes, measured.halves, self._bulk, strict=True)
+        ]
+        places = with_zero(measured.x)
+        with torch.no_grad():
+            for block in x.split(BLOCK):
+                inputs, found = with_zero(block), []
+                for process, part, towards in zip(self.processes, self._bulk, solved, strict=True):
+                    kernel = process.hyperparameters.kernel
+                    cross = kernel.forward(part.x, inputs)
+                    prior = kernel.forward(inputs, inputs, diag=True)
+                    found.append(
+                        (
+                            part.alpha @ cross,
+                            kernel.forward(places, inputs) - towards.mT @ cross,
+                            (prior - part.explained(cross)).clamp_min_(0.0),
+                        )
+                    )
+                odd = [self._odd_at(s, block) for s in range(len(self))]
+                means, covariances, variances = zip(*found, strict=True)
+                yield BulkView(
+                    block, torch.stack(means, 1), torch.stack(odd, 1), covariances, variances
+                )
+
+    @cached_property
+    def _bulk(self) -> tuple[BulkProcess, ...]:
+        return tuple(BulkProcess.of(process) for process in self.processes)
+
+    def covariance(self, source: int, one: SourceView, other: View) -> torch.Tensor:
         """(n, m) posterior covariance of a source between two views."""
+        if isinstance(other, BulkView):
+            return other.covariances[source]
         kernel = self.processes[source].hyperparameters.kernel
         with torch.no_grad():
             prior = kernel.forward(with_zero(one.x), with_zero(other.x))
         return prior - one.halves[source].T @ other.halves[source]
 
-    def variance(self, source: int, view: SourceView) -> torch.Tensor:
+    def variance(self, source: int, view: View) -> torch.Tensor:
         """(n,) posterior variance of a source."""
+        if isinstance(view, BulkView):
+            return view.variances[source]
         inputs, kernel = with_zero(view.x), self.processes[source].hyperparameters.kernel
         with torch.no_grad():
             prior = kernel.forward(inputs, inputs, diag=True)

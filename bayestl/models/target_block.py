@@ -36,7 +36,7 @@ from bayestl.models.hypotheses import (
     draw,
 )
 from bayestl.models.kernels import OptionKernel, squared_distance
-from bayestl.models.source_block import SourceBlock, SourceView
+from bayestl.models.source_block import SourceBlock, SourceView, View
 
 ALL, ONE, NONE = 0.3, 0.6, 0.1
 """Prior probabilities that the target follows the mean of the sources, one of them, or none."""
@@ -61,8 +61,8 @@ MASS, MOST = 0.995, 32
 PSEUDO_TARGETS, PSEUDO_ROWS = 4, 20
 """How many sources, and how many rows of each, teach what environments have in common."""
 
-BLOCK = 2_000
-"""How many configurations are predicted at a time, which bounds the memory."""
+MANY = 2_000
+"""More configurations than this are predicted in blocks and, as to their variance, in float32."""
 
 
 @dataclass(frozen=True)
@@ -158,16 +158,16 @@ class Template:
         centre = torch.cat([level.unsqueeze(0), every - level])
         return cls(sources, weights, options, centre)
 
-    def features(self, view: SourceView) -> tuple[torch.Tensor, torch.Tensor]:
+    def features(self, view: View) -> tuple[torch.Tensor, torch.Tensor]:
         """(n,) the template's value g, and (n, S) the contrasts of the sources with it."""
         level = view.means @ self.weights
         return level - self.centre[0], view.means - level.unsqueeze(-1) - self.centre[1:]
 
-    def mean(self, view: SourceView, oddness: torch.Tensor) -> torch.Tensor:
+    def mean(self, view: View, oddness: torch.Tensor) -> torch.Tensor:
         """(M, n) prior means."""
         return view.means @ self.weights + oddness.unsqueeze(-1) * (view.odd @ self.weights)
 
-    def terms(self, one: SourceView, other: SourceView) -> list[torch.Tensor]:
+    def terms(self, one: SourceView, other: View) -> list[torch.Tensor]:
         """What a covariance is the sum of, each (n, m), in the order of `factors`."""
         with torch.no_grad():
             residuals = [self.options.forward(one.x, other.x, stretch=s) for s in STRETCHES]
@@ -193,7 +193,7 @@ class Template:
             *shifts,
         ]
 
-    def diagonal_terms(self, view: SourceView) -> list[torch.Tensor]:
+    def diagonal_terms(self, view: View) -> list[torch.Tensor]:
         """The same of a covariance's diagonal, each (n,)."""
         ones = torch.ones(len(view.x), dtype=torch.float64)
         if not bool(self.weights.any()):
@@ -280,9 +280,7 @@ class Part:
             self.extra[rows],
         )
 
-    def marginals(
-        self, measured: SourceView, view: SourceView
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def marginals(self, measured: SourceView, view: View) -> tuple[torch.Tensor, torch.Tensor]:
         """(k, n) means and (k, n) variances of noise-free values."""
         factors = self.template.factors(self.given)
         cross = combined(factors, self.template.terms(measured, view))
@@ -445,14 +443,15 @@ class TargetBlock:
 
     def measurements(self, x: torch.Tensor) -> GaussianMixture:
         """New measurements at (m, p) features, noise and the chance of an outlier included."""
-        blocks = [self._measurements(self.prior.sources.at(b)) for b in x.split(BLOCK)]
-        if not len(x):
-            blocks = [self._measurements(self.prior.sources.at(x))]
+        sources = self.prior.sources
+        many = len(x) > MANY
+        views = sources.bulk(self.measured, x) if many else [sources.at(x)]
+        blocks = [self._measurements(view) for view in views]
         means = torch.cat([m for m, _ in blocks], -1)
         variances = torch.cat([v for _, v in blocks], -1)
         return self._with_outliers(means, variances)
 
-    def _measurements(self, view: SourceView) -> tuple[torch.Tensor, torch.Tensor]:
+    def _measurements(self, view: View) -> tuple[torch.Tensor, torch.Tensor]:
         moments = [part.marginals(self.measured, view) for part in self.parts]
         noise = torch.cat([part.given.noise.square() for part in self.parts]).unsqueeze(-1)
         return torch.cat([m for m, _ in moments]), torch.cat([v for _, v in moments]) + noise

@@ -28,6 +28,7 @@ from bayestl.data.measurement import Metric
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
 from bayestl.errors import FileError, FitError
+from bayestl.models.blocks import in_blocks
 from bayestl.models.effects import Explained
 from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.gp import LMCGP, FittedGP, MultiTaskGP, TargetOnlyGP
@@ -217,15 +218,19 @@ class FittedTransferGP(Explained):
         members = self._answering(environment)
         if len(members) == 1:
             return self.members[members[0]].predict(configs, environment, quantiles)
-        frame = self.space.frame(configs)
-        parts = []
-        for name in members:
-            scaling = self.members[name].scaling
-            mixture = self.members[name].measurements(frame, environment)
-            parts.append(mixture.affine(scaling.centre, scaling.spread))
-        stacked = GaussianMixture.stacked([self.stack.weights[name] for name in members], parts)
         plain = Scaling(self.first.scaling.log, 0.0, 1.0)
-        return plain.mixture_summary(stacked, quantiles, frame.index)
+
+        def answer(some: Configs) -> pd.DataFrame:
+            frame, parts = self.space.frame(some), []
+            for name in members:
+                scaling = self.members[name].scaling
+                mixture = self.members[name].measurements(frame, environment)
+                parts.append(mixture.affine(scaling.centre, scaling.spread))
+            shares = [self.stack.weights[name] for name in members]
+            stacked = GaussianMixture.stacked(shares, parts)
+            return plain.mixture_summary(stacked, quantiles, frame.index)
+
+        return in_blocks(answer, configs)
 
     def posterior(self, configs: Configs, environment: Where = None) -> Posterior:
         """The joint posterior of the noise-free metric; see `HasPosterior.posterior`.

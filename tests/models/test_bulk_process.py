@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from bayestl.models.bulk_process import BulkProcess
+from bayestl.models.conditioning import Conditioned
+from bayestl.models.encoding import Group
+from bayestl.models.fitting import Hyperparameters
+from bayestl.models.kernels import CoregionalizedKernel, EnvironmentNoise
+
+
+def process(amplitude: float, noise: float, n: int = 300) -> Conditioned:
+    """A smooth process of three options, with a prior as wide as asked."""
+    groups = [Group(name) for name in "abc"]
+    hyperparameters = Hyperparameters(CoregionalizedKernel(groups, 1), EnvironmentNoise(1))
+    with torch.no_grad():
+        hyperparameters.kernel.raw_amplitude.fill_(amplitude).log_()
+        hyperparameters.kernel.options[0].raw_lengthscales.fill_(1.0).log_()
+        hyperparameters.noise.raw_level.fill_(noise).log_()
+    x, z = inputs(n, 0), torch.sin(3.0 * inputs(n, 0)[:, :3].sum(-1))
+    return Conditioned.on(hyperparameters, x, z)
+
+
+def inputs(n: int, seed: int) -> torch.Tensor:
+    x = torch.rand(n, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    x[:, -1] = 0.0
+    return x
+
+
+@pytest.mark.parametrize(("amplitude", "noise"), [(1.0, 1e-1), (50.0, 1e-2), (200.0, 1e-4)])
+def test_the_variance_is_that_of_float64(amplitude, noise):
+    exact, x = process(amplitude, noise), inputs(200, 1)
+    bulk, kernel = BulkProcess.of(exact), exact.hyperparameters.kernel
+    mean, variance = exact.marginals(x)
+    with torch.no_grad():
+        cross = kernel.forward(bulk.x, x)
+        prior = kernel.forward(x, x, diag=True)
+    assert (bulk.alpha @ cross).numpy() == pytest.approx(mean.numpy(), abs=1e-6)
+    found = prior - bulk.explained(cross)
+    assert (found + noise).numpy() == pytest.approx((variance + noise).numpy(), rel=1e-3)
+    alone = prior - (bulk.inverse.double() @ cross[len(bulk.first) :]).square().sum(0)
+    assert (alone - variance).abs().max() > noise  # the first rows are needed
+
+
+def test_every_row_has_its_place():
+    exact = process(50.0, 1e-2)
+    bulk = BulkProcess.of(exact)
+    assert sorted(bulk.order.tolist()) == list(range(300))
+    assert 0 < len(bulk.first) < 300
+    assert torch.equal(bulk.x, exact.x[bulk.order])
+    assert len(bulk.first) + len(bulk.inverse) == 300
+
+
+def test_where_the_noise_is_negligible_all_is_float64():
+    exact = process(200.0, 1e-13, n=20)
+    bulk = BulkProcess.of(exact)
+    assert len(bulk.first) == 20
+    with torch.no_grad():
+        cross = exact.hyperparameters.kernel.forward(bulk.x, inputs(5, 1))
+    half = torch.linalg.solve_triangular(bulk.first, cross, upper=False)
+    assert torch.equal(bulk.explained(cross), half.square().sum(0))
