@@ -127,8 +127,11 @@ def draw(relations: Sequence[Relation], noise: float) -> tuple[Hypotheses, torch
     deviation. The same every time.
     """
     parts = [_draw(position, relation, noise) for position, relation in enumerate(relations)]
-    shares = [torch.full((len(part),), 1.0 / len(part) / len(parts)) for part in parts]
-    return Hypotheses.joined(parts), torch.cat(shares).double().log()
+    shares = [
+        torch.full((len(part),), 1.0 / len(part) / len(parts), dtype=torch.float64)
+        for part in parts
+    ]
+    return Hypotheses.joined(parts), torch.cat(shares).log()
 
 
 def _draw(position: int, relation: Relation, noise: float) -> Hypotheses:

@@ -121,10 +121,10 @@ class TargetPrior:
         every = torch.full((1, count), 1.0 / count, dtype=torch.float64)
         none = torch.zeros(1, count, dtype=torch.float64)
         if count == 1:
-            return torch.cat([every, none]), torch.tensor([1 - NONE, NONE]).double().log()
+            return torch.cat([every, none]), torch.tensor([1 - NONE, NONE], dtype=torch.float64).log()
         shares = [ALL, *[ONE / count] * count, NONE]
         weights = torch.cat([every, torch.eye(count, dtype=torch.float64), none])
-        return weights, torch.tensor(shares).double().log()
+        return weights, torch.tensor(shares, dtype=torch.float64).log()
 
 
 @dataclass(frozen=True)
@@ -469,7 +469,7 @@ class TargetBlock:
         mean, variance = mixture.moments()
         share = self.outlier_share
         return GaussianMixture(
-            torch.cat([(1.0 - share) * mixture.weights, torch.tensor([share]).double()]),
+            torch.cat([(1.0 - share) * mixture.weights, mixture.weights.new_tensor([share])]),
             torch.cat([means, mean.unsqueeze(0)]),
             torch.cat([variances, (variance + self.outlier_variance).unsqueeze(0)]),
         )
