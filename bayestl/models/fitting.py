@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from gpytorch.module import Module
 from gpytorch.priors import LogNormalPrior
 from scipy.optimize import minimize
 from scipy.special import gammaln
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from bayestl.errors import FitError
@@ -29,13 +30,19 @@ _BOUND = 15.0  # of a logarithm, far outside every prior: keeps line searches fi
 _HOPELESS = 1e10
 
 
+@cache
+def _libraries() -> ThreadpoolController:
+    """The numerical libraries that were loaded; looking for them takes milliseconds."""
+    return ThreadpoolController()
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Run with one thread: more only wait for each other on matrices of this size."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with threadpool_limits(limits=1):
+        with _libraries().limit(limits=1):
             yield
     finally:
         torch.set_num_threads(before)

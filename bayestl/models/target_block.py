@@ -121,7 +121,9 @@ class TargetPrior:
         every = torch.full((1, count), 1.0 / count, dtype=torch.float64)
         none = torch.zeros(1, count, dtype=torch.float64)
         if count == 1:
-            return torch.cat([every, none]), torch.tensor([1 - NONE, NONE], dtype=torch.float64).log()
+            return torch.cat([every, none]), torch.tensor(
+                [1 - NONE, NONE], dtype=torch.float64
+            ).log()
         shares = [ALL, *[ONE / count] * count, NONE]
         weights = torch.cat([every, torch.eye(count, dtype=torch.float64), none])
         return weights, torch.tensor(shares, dtype=torch.float64).log()
@@ -309,36 +311,38 @@ def _explained(
 
     Every hypothesis may hold some measurements for outliers, the worst first, where that
     raises its evidence by more than it costs (see `outliers`, whose gain this is); each
-    updates its inverse by a rank-one term.
+    takes a rank-one term from the inverse, and all are taken at the end.
     """
     count, n = left.shape
     factor, info = torch.linalg.cholesky_ex(covariance)
     inverse = torch.cholesky_inverse(factor) if n else covariance
     log_determinant = 2.0 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     alpha = (inverse @ left.unsqueeze(-1)).squeeze(-1)
+    precision = inverse.diagonal(dim1=-2, dim2=-1).clone()
     extra, paid = torch.zeros_like(left), torch.zeros(count, dtype=torch.float64)
-    still = torch.arange(count)
+    each, updates = torch.arange(count), torch.zeros(count, n, 0, dtype=torch.float64)
     most = 0 if n < FEW else max(n // MOST_OUTLIERS, 1)
     for already in range(most):
         cost = OUTLIER_COST + _log_odds(already, n)
-        precision = inverse.diagonal(dim1=-2, dim2=-1)
         ratio = (alpha.square() / precision).clamp_min(1.0)
         gain = torch.where(extra > 0, 0.0, 0.5 * (ratio - 1.0 - ratio.log()))
         best, row = gain.max(-1)
-        some = still = still[best[still] > cost]
-        if not len(some):
+        found = best > cost
+        if not bool(found.any()):
             break
-        row = row[some]
-        least = precision[some, row]
-        added = (alpha[some, row] / least).square() - 1.0 / least
-        column = inverse[some, :, row]
+        least = precision[each, row]
+        added = torch.where(found, (alpha[each, row] / least).square() - 1.0 / least, 0.0)
         scale = 1.0 + added * least
-        update = (added / scale).view(-1, 1, 1) * column.unsqueeze(-1) * column.unsqueeze(-2)
-        inverse[some] -= update
-        log_determinant[some] += scale.log()
-        alpha[some] = (inverse[some] @ left[some].unsqueeze(-1)).squeeze(-1)
-        extra[some, row] = added
-        paid[some] += cost
+        column = inverse[each, :, row] - (updates * updates[each, row].unsqueeze(-2)).sum(-1)
+        update = (added / scale).sqrt().unsqueeze(-1) * column
+        precision -= update.square()
+        alpha -= update * (update * left).sum(-1, keepdim=True)
+        log_determinant += scale.log()
+        extra[each, row] += added
+        paid += cost * found
+        updates = torch.cat([updates, update.unsqueeze(-1)], -1)
+    if updates.shape[-1]:
+        inverse = torch.baddbmm(inverse, updates, updates.mT, alpha=-1.0)
     evidence = -0.5 * ((left * alpha).sum(-1) + log_determinant + n * math.log(2.0 * math.pi))
     usable = (info == 0) & torch.isfinite(evidence)
     return torch.where(usable, evidence - paid, -math.inf), inverse, alpha, extra
