@@ -6,6 +6,7 @@ starting points, each of which costs one evaluation.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +15,10 @@ from functools import cache
 
 import numpy as np
 import torch
+from gpytorch.constraints import Interval
 from gpytorch.module import Module
 from gpytorch.priors import LogNormalPrior
+from gpytorch.priors.prior import Prior
 from scipy.optimize import minimize
 from scipy.special import gammaln
 from threadpoolctl import ThreadpoolController
@@ -118,6 +121,13 @@ class Hyperparameters(Module):
     def move(self, vector: np.ndarray) -> None:
         """Set all parameters."""
         vector_to_parameters(torch.tensor(vector), self.flat)
+
+    def at(self, vector: np.ndarray) -> Hyperparameters:
+        """A copy with other parameters; priors and constraints, which never change, are shared."""
+        fixed = [m for m in self.modules() if isinstance(m, Prior | Interval)]
+        result = copy.deepcopy(self, {id(part): part for part in (*fixed, self.priors)})
+        result.move(vector)
+        return result
 
     def log_posterior(
         self, x: torch.Tensor, z: torch.Tensor, extra: torch.Tensor | float = 0.0

@@ -11,7 +11,6 @@ Gaussian in antithetic pairs, and their predictions are mixed by their first two
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +18,7 @@ import torch
 
 from bayestl.errors import FitError
 from bayestl.models.conditioning import Conditioned
-from bayestl.models.fitting import Hyperparameters, one_thread
+from bayestl.models.fitting import one_thread
 
 DRAWS = 8
 """How many processes are mixed, two for each direction that is drawn."""
@@ -91,8 +90,8 @@ def _matched(
 
 def _gaussian(best: Conditioned) -> tuple[torch.Tensor, torch.Tensor]:
     """The maximum, and a root of the inverse curvature there."""
-    hyperparameters = copy.deepcopy(best.hyperparameters)
-    centre = hyperparameters.vector()
+    centre = best.hyperparameters.vector()
+    hyperparameters = best.hyperparameters.at(centre)
     target, others = (torch.nonzero(flag).squeeze(-1) for flag in _split(best))
     left = max(CURVATURE_ROWS - len(target), CURVATURE_ROWS // 4)
     rows = torch.cat([spaced(target, CURVATURE_ROWS * 3 // 4), spaced(others, left)])
@@ -123,9 +122,7 @@ def spaced(rows: torch.Tensor, most: int) -> torch.Tensor:
 
 def _conditioned(best: Conditioned, at: torch.Tensor) -> Conditioned | None:
     """The process with other hyperparameters; None where its covariance cannot be factorised."""
-    hyperparameters: Hyperparameters = copy.deepcopy(best.hyperparameters)
-    hyperparameters.move(at.numpy())
     try:
-        return Conditioned.on(hyperparameters, best.x, best.z, best.extra)
+        return Conditioned.on(best.hyperparameters.at(at.numpy()), best.x, best.z, best.extra)
     except FitError:
         return None

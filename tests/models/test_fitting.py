@@ -77,6 +77,18 @@ def test_moving_takes_a_copy():
     assert (hyperparameters.vector() != 7.0).all()
 
 
+def test_a_copy_elsewhere_leaves_the_original():
+    hyperparameters = scrambled(GROUPS, 2, 2, True)
+    before = hyperparameters.vector()
+    other = hyperparameters.at(before + 1.0)
+    assert (other.vector() == before + 1.0).all()
+    assert (hyperparameters.vector() == before).all()
+    assert other.log_prior() != hyperparameters.log_prior()
+    x, _ = measured(GROUPS, 2, 5)
+    other.move(before)
+    assert torch.equal(other.covariance(x), hyperparameters.covariance(x))
+
+
 def test_a_fit_ends_where_the_gradient_vanishes():
     hyperparameters = scrambled(GROUPS, 2, 1, False)
     x, z = measured(GROUPS, 2, 60)
