@@ -121,9 +121,8 @@ class TargetPrior:
         every = torch.full((1, count), 1.0 / count, dtype=torch.float64)
         none = torch.zeros(1, count, dtype=torch.float64)
         if count == 1:
-            return torch.cat([every, none]), torch.tensor(
-                [1 - NONE, NONE], dtype=torch.float64
-            ).log()
+            shares = [1 - NONE, NONE]
+            return torch.cat([every, none]), torch.tensor(shares, dtype=torch.float64).log()
         shares = [ALL, *[ONE / count] * count, NONE]
         weights = torch.cat([every, torch.eye(count, dtype=torch.float64), none])
         return weights, torch.tensor(shares, dtype=torch.float64).log()
@@ -321,13 +320,14 @@ def _explained(
     precision = inverse.diagonal(dim1=-2, dim2=-1).clone()
     extra, paid = torch.zeros_like(left), torch.zeros(count, dtype=torch.float64)
     each, updates = torch.arange(count), torch.zeros(count, n, 0, dtype=torch.float64)
+    found = torch.ones(count, dtype=torch.bool)
     most = 0 if n < FEW else max(n // MOST_OUTLIERS, 1)
     for already in range(most):
         cost = OUTLIER_COST + _log_odds(already, n)
         ratio = (alpha.square() / precision).clamp_min(1.0)
         gain = torch.where(extra > 0, 0.0, 0.5 * (ratio - 1.0 - ratio.log()))
         best, row = gain.max(-1)
-        found = best > cost
+        found = found & (best > cost)  # whatever the other hypotheses hold
         if not bool(found.any()):
             break
         least = precision[each, row]
