@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
+from scipy.optimize import brentq
 from scipy.stats import beta, multivariate_normal
 
 from bayestl.models.conditioning import Conditioned
@@ -24,6 +25,7 @@ from bayestl.models.target_block import (
     TargetBlock,
     TargetPrior,
     Template,
+    _explained,
     _log_odds,
 )
 
@@ -275,6 +277,22 @@ def test_the_cost_of_an_outlier_is_the_odds_of_its_prior():
     for k, n in ((0, 12), (1, 12), (3, 40)):
         expected = math.log(probability(k, n) / probability(k + 1, n))
         assert _log_odds(k, n) == pytest.approx(expected, rel=1e-4)
+
+
+def test_hypotheses_pay_for_their_own_outliers_whatever_the_others_hold():
+    """A value worth a second outlier, but not a first, where another hypothesis has two."""
+    n = 12
+    first, second = (OUTLIER_COST + _log_odds(k, n) for k in (0, 1))
+    worth = (first + second) / 2
+    ratio = brentq(lambda r: 0.5 * (r - 1 - math.log(r)) - worth, 1.0, 1e3)
+    left = torch.full((2, n), 0.1, dtype=torch.float64)
+    left[0, :2] = 30.0
+    left[1, 0] = math.sqrt(ratio)
+    covariance = torch.eye(n, dtype=torch.float64).repeat(2, 1, 1)
+    evidence, _, _, extra = _explained(covariance.clone(), left)
+    assert (extra > 0).sum(-1).tolist() == [2, 0]
+    alone, *_ = _explained(covariance[1:].clone(), left[1:])
+    torch.testing.assert_close(evidence[1:], alone)
 
 
 def test_a_gross_value_counts_for_as_little_as_none(prior, measured, make_features):
