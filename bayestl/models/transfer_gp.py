@@ -48,6 +48,9 @@ FIRST, OTHERS = 3.0, 0.3
 NEGLIGIBLE = 0.01
 """A member with less weight has none."""
 
+MINOR = 0.2
+"""A member with no more weight answers with its best hyperparameters alone, which is cheaper."""
+
 Member = FittedSequentialGP | FittedGP
 
 
@@ -112,7 +115,7 @@ class TransferGP:
             )
         stack = _stack(members)
         for name, member in members.items():
-            if isinstance(member, FittedGP) and stack.weights[name]:
+            if isinstance(member, FittedGP) and stack.weights[name] > MINOR:
                 members[name] = member.integrated(seed)
         return FittedTransferGP(members, stack, self)
 
