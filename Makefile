@@ -39,6 +39,9 @@ docs: install  ## build the documentation into docs/_build
 bench: install  ## rerun the measured claims, each in one process beside its rivals
 	$(BIN)/python -m experiments.demo_accuracy --replay
 	$(BIN)/python -m experiments.interval_coverage
+	$(BIN)/python -m benchmarks.against_botorch
+	$(BIN)/python -m benchmarks.prediction
+	test -z "$$BAYESTL_DATA" || $(BIN)/python -m benchmarks.grid
 
 clean:  ## remove what the other commands made
 	rm -rf $(VENV) docs/_build build dist

@@ -25,6 +25,9 @@ LEFT = 100.0
 Its rounding then moves a measurement's variance by a fraction of (2 eps) LEFT^1.5, 1e-4.
 """
 
+FEW = 3
+"""Float32 pays while the first rows are at most one in so many; else all of it is float64."""
+
 STRIPS = 4
 """A triangular product is done in so many strips, each without the zeros to its right."""
 
@@ -55,8 +58,9 @@ class BulkProcess:
         """The process, the rows first that the others depend on most."""
         covariance = process.factor @ process.factor.mT
         noise = process.noise(process.x)
-        order, r = _pivoted(covariance, LEFT * float(noise.min()))
-        factor, _ = cholesky(covariance[order][:, order])
+        pivoted = _pivoted(covariance, LEFT * float(noise.min()))
+        order, r = pivoted or (torch.arange(len(process.z)), len(process.z))
+        factor = cholesky(covariance[order][:, order])[0] if pivoted else process.factor
         rest = factor[r:, r:]
         inverse = torch.linalg.solve_triangular(
             rest, torch.eye(len(rest), dtype=rest.dtype), upper=False
@@ -84,18 +88,18 @@ class BulkProcess:
         return total
 
 
-def _pivoted(covariance: torch.Tensor, enough: float) -> tuple[torch.Tensor, int]:
+def _pivoted(covariance: torch.Tensor, enough: float) -> tuple[torch.Tensor, int] | None:
     """Rows by falling variance given those before, until all others have at most `enough`.
 
-    Returns the order of all rows, and how many came before that.
+    Returns the order of all rows, and how many came before that; None where they would be more
+    than one row in `FEW`.
     """
     n = len(covariance)
-    left, factor = covariance.diagonal().clone(), torch.zeros_like(covariance)
+    left, factor = covariance.diagonal().clone(), torch.zeros(n, n // FEW).double()
     order: list[int] = []
-    while len(order) < n:
-        pivot = int(left.argmax())
-        if float(left[pivot]) <= enough:
-            break
+    while float(left[pivot := int(left.argmax())]) > enough:
+        if len(order) == n // FEW:
+            return None
         r = len(order)
         column = covariance[:, pivot] - factor[:, :r] @ factor[pivot, :r]
         factor[:, r] = column / left[pivot].sqrt()

@@ -25,6 +25,7 @@ import torch
 from scipy.special import betaln
 
 from bayestl.errors import FitError
+from bayestl.models.bulk_process import BLOCK
 from bayestl.models.encoding import Group
 from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.hypotheses import (
@@ -61,8 +62,8 @@ MASS, MOST = 0.995, 32
 PSEUDO_TARGETS, PSEUDO_ROWS = 4, 20
 """How many sources, and how many rows of each, teach what environments have in common."""
 
-MANY = 2_000
-"""More configurations than this are predicted in blocks and, as to their variance, in float32."""
+MANY = 8
+"""So many configurations a row of the largest source are worth preparing the sources for them."""
 
 
 @dataclass(frozen=True)
@@ -448,8 +449,11 @@ class TargetBlock:
     def measurements(self, x: torch.Tensor) -> GaussianMixture:
         """New measurements at (m, p) features, noise and the chance of an outlier included."""
         sources = self.prior.sources
-        many = len(x) > MANY
-        views = sources.bulk(self.measured, x) if many else [sources.at(x)]
+        largest = max(len(process.z) for process in sources.processes)
+        if len(x) > MANY * largest:
+            views = sources.bulk(self.measured, x)
+        else:
+            views = (sources.at(block) for block in (x.split(BLOCK) if len(x) else [x]))
         blocks = [self._measurements(view) for view in views]
         means = torch.cat([m for m, _ in blocks], -1)
         variances = torch.cat([v for _, v in blocks], -1)
