@@ -9,6 +9,7 @@ hyperparameters of the target that are integrated out instead of estimated.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -83,12 +84,12 @@ class SequentialGP:
         """
         seen = _observations(self, table, metric, target)
         count = _measured_sources(seen, metric)
-        fits, processes = [], []
-        with one_thread():
-            for place in range(1, 1 + count):
-                outcome, process = _fit_source(seen.source(place), _most_rows(count))
-                fits.append(outcome)
-                processes.append(process)
+        alone = [seen.source(place) for place in range(1, 1 + count)]
+        workers = min(torch.get_num_threads(), count)
+        with one_thread(), ThreadPoolExecutor(workers) as pool:
+            # each source on one thread, and as many of them as torch may use
+            found = list(pool.map(_fit_source, alone, [_most_rows(count)] * count))
+            fits, processes = map(list, zip(*found, strict=True))
             prior = TargetPrior.of(seen.encoding.groups, SourceBlock.of(processes))
         return _conditioned(self, table, metric, seen, prior, fits)
 
