@@ -33,3 +33,18 @@ def test_a_wrong_row_is_named_wherever_it_is(monkeypatch):
     many["share"] = np.where(many.index == 77, 2.0, many["share"].astype(float))
     with pytest.raises(ConfigurationError, match="row 77"):
         fitted.predict(many)
+
+
+def test_the_number_of_threads_changes_nothing():
+    table = measured({"a": (40, 1.0, 0.0), "b": (30, 0.7, 0.5), "target": (8, 0.8, 1.0)})
+    threads, answers = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            fitted = SequentialGP().fit(table, metric="latency", target="target")
+            assert torch.get_num_threads() == count
+            torch.set_num_threads(1)
+            answers.append(fitted.predict(configurations(50, 3)))
+    finally:
+        torch.set_num_threads(threads)
+    assert answers[0].equals(answers[1])
