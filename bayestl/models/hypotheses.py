@@ -44,6 +44,9 @@ DOUBT = 1.0
 NOISE_DOUBT = 0.6
 """The same of the noise, which the sources' tell more about."""
 
+UNKNOWN_NOISE = 0.14
+"""The prior's median of the noise where the sources' tells nothing, as in the joint models."""
+
 FREE_OFFSET = 5.0
 """The standard deviation of an offset about which nothing is known."""
 
@@ -155,7 +158,7 @@ def _draw(position: int, relation: Relation, noise: float) -> Hypotheses:
         residual=around(RESIDUAL if relation.sources else ALONE, 3, relation.residual),
         stretch=choice(4, STRETCHES),
         oddness=torch.from_numpy(u[:, 5] * relation.sources),
-        noise=around(noise, 6, True, NOISE_DOUBT),
+        noise=around(noise, 6, True, NOISE_DOUBT if relation.sources else DOUBT),
         own_oddness=around(OWN_ODDNESS, 7, relation.sources),
         reach=choice(9, REACHES),
         relation=torch.full((len(u),), position),

@@ -17,6 +17,9 @@ from bayestl.models.scaling import Scaling, TransformName
 FITTED_ROWS = 500
 """Hyperparameters are fitted on at most this many rows."""
 
+LEAST_SPREAD = 0.2
+"""Of the typical spread, which a target may have although its sources hardly vary."""
+
 CONDITIONED_ROWS = 5_000
 """The process is conditioned on at most this many rows."""
 
@@ -77,7 +80,7 @@ class Observations:
         if scaled_by_sources and (names != target).any():
             elsewhere = names != target
             known: TransformName = "log" if scaling.log else "identity"
-            scaling = Scaling.of(values[elsewhere], names[elsewhere], known)
+            scaling = Scaling.of(values[elsewhere], names[elsewhere], known, least=LEAST_SPREAD)
         z = scaling.scale(values)
         environments = _ordered(table.environment_names, target, names, z)
         position = {name: float(index) for index, name in enumerate(environments)}

@@ -19,6 +19,15 @@ from bayestl.models.fitting import Fit, Hyperparameters, fit
 RARE = 5.0
 """Nats that an outlier must be worth: about the log odds of one in 150 (an error of 3.7 sd)."""
 
+TYPICAL = 0.6745
+"""The median of the absolute value of a standard normal variable."""
+
+LEAST_TYPICAL = 0.05
+"""Deviations are not believed to be smaller than this share of what was predicted."""
+
+LEAST_ODD = 2.0
+"""An outlier's squared error is at least so many times the variance that was predicted for it."""
+
 MOST = 10
 """At most one in so many of an environment's measurements may be an outlier."""
 
@@ -61,7 +70,8 @@ def extra_variance(
             inverse = torch.cholesky_inverse(factor)
             variance = 1.0 / inverse.diagonal()
             error = (inverse @ z) * variance
-            worth = torch.where(extra == 0, gain(error, variance), 0.0)
+            odd = (extra == 0) & (error**2 > LEAST_ODD * variance)
+            worth = torch.where(odd, gain(error, variance * _unmasked(error, variance)), 0.0)
             worth[allowed[environment] <= 0] = 0.0
             worst = float(worth.max())
             if worst <= RARE:
@@ -71,6 +81,16 @@ def extra_variance(
                     extra[row] = error[row] ** 2 - variance[row]
                     allowed[environment[row]] -= 1
     return extra
+
+
+def _unmasked(error: torch.Tensor, variance: torch.Tensor) -> float:
+    """How much less the errors vary than they were predicted to, by what most of them do.
+
+    Outliers that were fitted as noise hide behind the variance that they caused. A median does
+    not see them; it is believed where it says that deviations are less than half.
+    """
+    typical = float((error.abs() / variance.sqrt()).median()) / TYPICAL
+    return max(typical, LEAST_TYPICAL) ** 2 if typical < 0.5 else 1.0
 
 
 def unexplained_variance(belief: Conditioned, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:

@@ -47,9 +47,16 @@ class Scaling:
 
     @classmethod
     def of(
-        cls, values: np.ndarray, environments: np.ndarray, transform: TransformName = "auto"
+        cls,
+        values: np.ndarray,
+        environments: np.ndarray,
+        transform: TransformName = "auto",
+        *,
+        least: float = 0.0,
     ) -> Scaling:
         """The scaling of the (n,) values measured in the (n,) environments.
+
+        The spread is at least `least` of the imagined observation's distance.
 
         With `transform="auto"` the logarithm serves when every value is positive.
 
@@ -74,7 +81,8 @@ class Scaling:
         unit = TYPICAL_SPREAD * (size if size > _SMALLEST else 1.0)
         squares = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
         spread = np.sqrt((unit**2 + squares) / (1 + len(g) - len(groups)))
-        return cls(log, float(np.mean([group.mean() for group in groups])), float(spread))
+        centre = float(np.mean([group.mean() for group in groups]))
+        return cls(log, centre, max(float(spread), least * unit))
 
     def scale(self, values: np.ndarray) -> np.ndarray:
         """Standardised values of a metric."""

@@ -31,6 +31,7 @@ from bayestl.models.fitting import Fit, one_thread
 from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.gp import hyperparameters_of, infer
 from bayestl.models.hypotheses import RELATIONS, UNRELATED, Hypotheses
+from bayestl.models.integration import spaced
 from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where, names_of
 from bayestl.models.observations import FITTED_ROWS, Observations
 from bayestl.models.persistence import save
@@ -44,7 +45,7 @@ MAX_ELEMENTS = 2e8
 """Matrix elements (1.6 GB) that the factors of all sources may take; past it, rows are left out."""
 
 LARGEST_SOURCE = 5_000
-"""A source's process is conditioned on at most this many rows."""
+"""A source's process is conditioned on at most this many rows, and so is the target's."""
 
 SUBSET = 0
 """The seed by which rows of a large source are left out, always the same ones."""
@@ -409,7 +410,8 @@ def _conditioned(
     prior: TargetPrior,
     fits: Sequence[Fit],
 ) -> FittedSequentialGP:
-    x, z = seen.take(torch.nonzero(seen.is_target).squeeze(-1))
+    in_target = torch.nonzero(seen.is_target).squeeze(-1)
+    x, z = seen.take(spaced(in_target, LARGEST_SOURCE))
     with one_thread():
         block = TargetBlock.conditioned(prior, x[:, :-1], z)
     details = _details(seen, block, fits)
@@ -424,8 +426,8 @@ def _conditioned(
         target=seen.environments[0],
         diagnostics=Diagnostics(
             model=repr(recipe),
-            n_source=len(seen.z) - len(z),
-            n_target=len(z),
+            n_source=len(seen.z) - len(in_target),
+            n_target=len(in_target),
             dropped=seen.dropped,
             warnings=tuple(_warnings(recipe, seen, block, fits, details)),
             details=details,
@@ -500,6 +502,11 @@ def _warnings(
     if kept < n_source:
         warnings.append(
             f"conditioned on {kept} of {n_source} measurements of sources, to bound the memory"
+        )
+    if len(block.z) < int(seen.is_target.sum()):
+        warnings.append(
+            f"conditioned on {len(block.z)} of {int(seen.is_target.sum())} measurements of the "
+            "target, to bound the cost"
         )
     outliers = round(block.outliers) + sum(int((p.extra > 0).sum()) for p in processes)
     if outliers:

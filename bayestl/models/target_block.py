@@ -32,10 +32,12 @@ from bayestl.models.hypotheses import (
     REACHES,
     RELATIONS,
     STRETCHES,
+    UNKNOWN_NOISE,
     UNRELATED,
     Hypotheses,
     draw,
 )
+from bayestl.models.integration import spaced
 from bayestl.models.kernels import OptionKernel, squared_distance
 from bayestl.models.source_block import SourceBlock, SourceView, View
 
@@ -56,8 +58,14 @@ MOST_OUTLIERS = 5
 
 FEW = 4
 
-MASS, MOST = 0.995, 32
-"""Hypotheses are kept until they have this share of the probability, or are this many."""
+MASS, MOST = 0.995, 40
+"""Hypotheses stand for all that have this share of the probability, or are this many."""
+
+MAX_ELEMENTS = 4e7
+"""Matrix elements (320 MB) of their inverses; past it fewer stand for all."""
+
+JUDGED_ROWS = 200
+"""Hypotheses are weighed by at most this many of the target's measurements."""
 
 PSEUDO_TARGETS, PSEUDO_ROWS = 4, 20
 """How many sources, and how many rows of each, teach what environments have in common."""
@@ -97,7 +105,7 @@ class TargetPrior:
         """
         noise = sources.noise()
         related, log_related = draw(RELATIONS, noise)
-        unrelated, log_unrelated = draw((UNRELATED,), noise)
+        unrelated, log_unrelated = draw((UNRELATED,), UNKNOWN_NOISE)
         prior = cls(groups, sources, related, unrelated, log_related, log_unrelated)
         if not learn or len(sources) < 2:
             return prior
@@ -115,6 +123,12 @@ class TargetPrior:
         others = replace(self, sources=self.sources.without(source))
         block = TargetBlock.conditioned(others, process.x[rows, :-1], process.z[rows])
         return block.related + block.unrelated * self.log_related.exp()
+
+    def hypotheses(self, template: Template) -> tuple[Hypotheses, torch.Tensor]:
+        """Those that go with a template, and the log probability of each."""
+        if bool(template.weights.any()):
+            return self.related, self.log_related
+        return self.unrelated, self.log_unrelated
 
     def templates(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(T, S) weights of the sources in each template, and their (T,) log probabilities."""
@@ -151,10 +165,10 @@ class Template:
     def of(cls, prior: TargetPrior, weights: torch.Tensor) -> Template:
         """The template with these weights."""
         sources, weights = prior.sources, weights.clone()
-        shares = weights if bool(weights.any()) else torch.full_like(weights, 1.0 / len(weights))
         options = OptionKernel(prior.groups).double()
-        with torch.no_grad():
-            options.raw_lengthscales.copy_(sources.lengthscales(shares).log())
+        if bool(weights.any()):  # without a template they stay at the mode of their prior
+            with torch.no_grad():
+                options.raw_lengthscales.copy_(sources.lengthscales(weights).log())
         every = torch.stack([process.z.mean() for process in sources.processes])
         level = weights @ every
         centre = torch.cat([level.unsqueeze(0), every - level])
@@ -271,17 +285,6 @@ class Part:
         # row by row, as a kept block is read back: memory's order decides how BLAS rounds
         return cls(template, given, log_prior + evidence, inverse.contiguous(), alpha, extra)
 
-    def rows(self, rows: torch.Tensor) -> Part:
-        """Some of the hypotheses."""
-        return Part(
-            self.template,
-            self.given.rows(rows),
-            self.log_weights[rows],
-            self.inverse[rows],
-            self.alpha[rows],
-            self.extra[rows],
-        )
-
     def marginals(self, measured: SourceView, view: View) -> tuple[torch.Tensor, torch.Tensor]:
         """(k, n) means and (k, n) variances of noise-free values."""
         factors = self.template.factors(self.given)
@@ -393,41 +396,44 @@ class TargetBlock:
         """
         measured = prior.sources.at(x.contiguous())
         weights, log_shares = prior.templates()
-        kept = _screened(prior, weights, measured, z)
-        found: list[Part] = []
-        for row in kept.tolist():
-            related = bool(weights[row].any())
-            given = prior.related if related else prior.unrelated
-            share = prior.log_related if related else prior.log_unrelated
-            template = Template.of(prior, weights[row])
-            log_prior = log_shares[row] + share
-            found.append(Part.conditioned(template, given, log_prior, measured, z))
-        logs = torch.cat([part.log_weights for part in found])
-        if not bool(torch.isfinite(logs).any()):
+        rows = spaced(torch.arange(len(z)), JUDGED_ROWS)
+        seen, judged = measured.rows(rows), z[rows]
+        kept = _screened(prior, weights, seen, judged)
+        templates = [Template.of(prior, weights[row]) for row in kept.tolist()]
+        logs, outliers, extra = [], [], []
+        for row, template in zip(kept.tolist(), templates, strict=True):
+            given, share = prior.hypotheses(template)
+            part = Part.conditioned(template, given, log_shares[row] + share, seen, judged)
+            logs.append(part.log_weights)
+            outliers.append((part.extra > 0).double().sum(-1))
+            extra.append(part.extra.sum(-1))
+        every = torch.cat(logs)
+        if not bool(torch.isfinite(every).any()):
             raise FitError("no relation of the target to its sources could be conditioned on")
-        posterior = torch.softmax(logs, 0)
-        shares = posterior.split([len(part.given) for part in found])
-        count = sum(
-            float(share @ (part.extra > 0).double().sum(-1))
-            for share, part in zip(shares, found, strict=True)
-        )
-        variance = sum(
-            float(share @ part.extra.sum(-1)) for share, part in zip(shares, found, strict=True)
-        )
-        templates = torch.zeros(len(weights), dtype=torch.float64)
-        templates[kept] = torch.stack([share.sum() for share in shares])
-        has_template = weights[kept].any(-1).tolist()
-        of_related = [s for s, has in zip(shares, has_template, strict=True) if has]
+        posterior = torch.softmax(every, 0)
+        shares = posterior.split([len(log) for log in logs])
+        count = float(posterior @ torch.cat(outliers)) * len(z) / max(len(judged), 1)
+        variance = float(posterior @ torch.cat(extra)) * len(z) / max(len(judged), 1)
+        by_template = torch.zeros(len(weights), dtype=torch.float64)
+        by_template[kept] = torch.stack([share.sum() for share in shares])
+        related = [s for s, t in zip(shares, templates, strict=True) if bool(t.weights.any())]
+        most = max(1, min(MOST, int(MAX_ELEMENTS // max(len(z), 1) ** 2)))
+        chosen = representatives(posterior, most).split([len(log) for log in logs])
+        parts = [
+            _part(prior, template, share, measured, z)
+            for template, share in zip(templates, chosen, strict=True)
+            if bool(share.any())
+        ]
         return cls(
             prior,
             measured,
             z,
-            _likeliest(found, posterior),
+            tuple(parts),
             count,
             variance / count if count > 0.5 else 1.0,
-            torch.stack(of_related).sum(0),
-            float(templates[-1]),
-            templates,
+            torch.stack(related).sum(0),
+            float(by_template[-1]),
+            by_template,
         )
 
     @property
@@ -533,18 +539,34 @@ class TargetBlock:
         return mean, (covariance + covariance.T) / 2.0
 
 
-def _likeliest(parts: Sequence[Part], posterior: torch.Tensor) -> tuple[Part, ...]:
-    """The hypotheses that have nearly all of the probability."""
+def _part(
+    prior: TargetPrior, template: Template, share: torch.Tensor, view: SourceView, z: torch.Tensor
+) -> Part:
+    """The hypotheses of a template that have a share of the answer, with that as their weight."""
+    rows = torch.nonzero(share).squeeze(-1)
+    given, log_prior = prior.hypotheses(template)
+    part = Part.conditioned(template, given.rows(rows), log_prior[rows], view, z)
+    return replace(part, log_weights=share[rows].log())
+
+
+def representatives(posterior: torch.Tensor, most: int) -> torch.Tensor:
+    """(M,) weights of at most so many hypotheses that stand for all; zero for the others.
+
+    Those that have nearly all of the probability, if they are few. Otherwise by systematic
+    sampling (Kitagawa, 1996), which keeps the shares of regions, in place of the likeliest,
+    which would be too sure and favour relations of which fewer were drawn.
+    """
     ranked = torch.argsort(posterior, descending=True, stable=True)
-    within = torch.cumsum(posterior[ranked], 0) - posterior[ranked] < MASS
-    kept = torch.zeros(len(posterior), dtype=torch.bool)
-    kept[ranked[within][:MOST]] = True
-    flags = kept.split([len(part.given) for part in parts])
-    return tuple(
-        part.rows(torch.nonzero(flag).squeeze(-1))
-        for part, flag in zip(parts, flags, strict=True)
-        if bool(flag.any())
-    )
+    before = torch.cumsum(posterior[ranked], 0) - posterior[ranked]
+    likely = ranked[before < MASS]
+    kept = torch.zeros_like(posterior)
+    if len(likely) <= most:
+        kept[likely] = posterior[likely]
+    else:
+        points = (torch.arange(most, dtype=torch.float64) + 0.5) / most
+        found = torch.searchsorted(torch.cumsum(posterior, 0), points)
+        kept += torch.bincount(found.clamp_max(len(kept) - 1), minlength=len(kept))
+    return kept / kept.sum()
 
 
 def _screened(

@@ -6,9 +6,9 @@ weights under which those predictions are best (stacking of predictive distribut
 Vehtari, Simpson and Gelman, 2018), judged by the continuous ranked probability score: unlike
 the log density it says how far off a prediction was, so that a member which calls a tenth
 of the measurements outliers does not win over one that explains them. A prior that is worth
-a few measurements keeps the sequential model in front unless the target says otherwise,
-and alone while there are fewer than five: it weighs many relations of the target to its
-sources by itself.
+a few measurements keeps the sequential model in front unless the target says otherwise, or
+that model itself finds that the target has nothing to do with its sources; while there are
+fewer than five measurements the prior decides alone.
 """
 
 from __future__ import annotations
@@ -295,11 +295,13 @@ class FittedTransferGP(Explained):
 
 def _stack(members: dict[str, Member]) -> Stack:
     names = list(members)
-    weights = dict.fromkeys(names, 0.0)
-    weights[names[0]] = 1.0
+    prior = _prior(members)
+    weights = dict(zip(names, (prior / prior.sum()).tolist(), strict=True))
     values = _unscaled(members[names[0]])
     if not len(values):
         return Stack(weights, "there is nothing in the target to judge by", {})
+    if len({len(m.target_z) for m in members.values()}) > 1:
+        return Stack(weights, "members stand on different measurements of many", {})
     left_out = [
         m.leave_one_out().affine(m.scaling.centre, m.scaling.spread) for m in members.values()
     ]
@@ -311,15 +313,32 @@ def _stack(members: dict[str, Member]) -> Stack:
     if len(names) == 1:
         return Stack(weights, "there is no other source of knowledge", scores)
     if len(values) < ENOUGH_TO_JUDGE:
-        few = f"{len(values)} target measurements are too few to judge by"
+        few = f"{len(values)} target measurements are too few to judge by: the prior weights stand"
         return Stack(weights, few, scores)
-    prior = np.array([FIRST] + [OTHERS] * (len(names) - 1))
     shares = stacking_weights(errors.numpy(), between.numpy(), len(values), prior)
     shares = np.where(shares < NEGLIGIBLE, 0.0, shares)
     weights = dict(zip(names, (shares / shares.sum()).tolist(), strict=True))
     best = names[int(np.argmax(shares))]
     reason = f"{best} has {weights[best]:.0%} of the weight that predicts the target best"
     return Stack(weights, reason, scores)
+
+
+def _prior(members: dict[str, Member]) -> np.ndarray:
+    """(K,) what the prior on each weight is worth.
+
+    A sequential model knows how likely the target is to have nothing to do with its sources,
+    and a process of the target alone then does it better.
+    """
+    worth = np.array([FIRST] + [OTHERS] * (len(members) - 1))
+    first = next(iter(members.values()))
+    if isinstance(first, FittedSequentialGP) and TargetOnlyGP.__name__ in members:
+        alone = list(members).index(TargetOnlyGP.__name__)
+        moved = first.block.unrelated * (FIRST - OTHERS)
+        worth[0] -= moved
+        worth[alone] += moved
+    if len(members) > 1 and not len(first.target_z):
+        worth[1:] = 0.0
+    return worth
 
 
 def _unscaled(member: Member) -> torch.Tensor:
