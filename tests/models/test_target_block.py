@@ -8,6 +8,9 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.stats import beta, multivariate_normal
@@ -17,6 +20,9 @@ from bayestl.models.hypotheses import REACHES, STRETCHES, Hypotheses
 from bayestl.models.kernels import OWN_OFFSET, SHARED_OFFSET, value
 from bayestl.models.source_block import SourceBlock
 from bayestl.models.target_block import (
+    JUDGED_ROWS,
+    MASS,
+    MOST,
     MOST_TEMPLATES,
     OUTLIER_COST,
     OUTLIERS,
@@ -27,6 +33,7 @@ from bayestl.models.target_block import (
     Template,
     _explained,
     _log_odds,
+    representatives,
 )
 
 WEIGHTS = {"all": (0.5, 0.5), "one": (0.0, 1.0), "none": (0.0, 0.0)}
@@ -62,10 +69,10 @@ class Textbook:
     def __init__(self, prior: TargetPrior, weights, given: Hypotheses, row: int) -> None:
         self.sources, self.weights = prior.sources.processes, np.array(weights, dtype=float)
         self.given = {f.name: getattr(given, f.name)[row].item() for f in fields(Hypotheses)}
-        related = self.weights.any()
-        shares = self.weights if related else np.full(len(self.weights), 0.5)
         scales = [self.scales(process) for process in self.sources]
-        self.delta = np.exp(shares @ np.log(scales)) * STRETCHES[int(self.given["stretch"])]
+        mode = math.exp(math.sqrt(2) - 3) * math.sqrt(2)  # Hvarfner et al., for two groups
+        delta = np.exp(self.weights @ np.log(scales)) if self.weights.any() else np.full(2, mode)
+        self.delta = delta * STRETCHES[int(self.given["stretch"])]
 
     @staticmethod
     def scales(process: Conditioned) -> np.ndarray:
@@ -175,12 +182,9 @@ class Textbook:
 
 def hypotheses(prior: TargetPrior, weights) -> tuple[Template, Hypotheses, torch.Tensor]:
     """A few of each relation."""
-    related = any(weights)
-    given, log_prior = (
-        (prior.related, prior.log_related) if related else (prior.unrelated, prior.log_unrelated)
-    )
-    rows = torch.linspace(0, len(given) - 1, 14).round().long()
     template = Template.of(prior, torch.tensor(weights, dtype=torch.float64))
+    given, log_prior = prior.hypotheses(template)
+    rows = torch.linspace(0, len(given) - 1, 14).round().long()
     return template, given.rows(rows), log_prior[rows]
 
 
@@ -387,11 +391,12 @@ def test_the_joint_of_a_hypothesis_is_the_textbook_one(
     x, z = measured
     template, given, log_prior = hypotheses(prior, weights)
     seen = prior.sources.at(x)
-    part = Part.conditioned(template, given, log_prior, seen, z)
     block = TargetBlock.conditioned(prior, x, z)
     new, where = make_features(12, seed=57), torch.arange(12) % 3
     for row in (0, len(given) - 1):
-        one = replace(block, parts=(part.rows(torch.tensor([row])),))
+        rows = torch.tensor([row])
+        part = Part.conditioned(template, given.rows(rows), log_prior[rows], seen, z)
+        one = replace(block, parts=(part,))
         mean, covariance = one.joint(new, where)
         book = Textbook(prior, weights, given, row)
         expected = book.conditioned(x.numpy(), z.numpy(), new.numpy(), where.numpy())
@@ -399,20 +404,71 @@ def test_the_joint_of_a_hypothesis_is_the_textbook_one(
         np.testing.assert_allclose(covariance, expected[1], atol=1e-3, rtol=1e-3)
 
 
-def test_the_likeliest_are_kept(prior, measured, monkeypatch):
-    few = TargetBlock.conditioned(prior, *measured)
+@pytest.fixture
+def unsampled(monkeypatch) -> None:
+    """However many hypotheses are likely, none stands for another."""
     monkeypatch.setattr("bayestl.models.target_block.MASS", 2.0)
     monkeypatch.setattr("bayestl.models.target_block.MOST", 10**6)
-    every = TargetBlock.conditioned(prior, *measured)
-    assert len(few.weights) < len(every.weights)
+
+
+def test_every_hypothesis_is_weighed_by_its_prior_and_evidence(prior, measured, unsampled):
+    x, z = measured
+    block = TargetBlock.conditioned(prior, x, z)
     # three templates are related, and each has them all
-    assert len(every.weights) == 3 * len(prior.related) + len(prior.unrelated)
-    least = torch.cat([part.log_weights for part in few.parts]).min()
-    better = torch.cat([part.log_weights for part in every.parts]) > least
-    assert int(better.sum()) == len(few.weights) - 1
-    mass = torch.logsumexp(torch.cat([part.log_weights for part in few.parts]), 0)
-    total = torch.logsumexp(torch.cat([part.log_weights for part in every.parts]), 0)
-    assert (mass - total).exp() > 0.6
+    assert len(block.weights) == 3 * len(prior.related) + len(prior.unrelated)
+    seen, logs = prior.sources.at(x), []
+    for weights, log_share in zip(*prior.templates(), strict=True):
+        template = Template.of(prior, weights)
+        given, log_prior = prior.hypotheses(template)
+        logs.append(Part.conditioned(template, given, log_share + log_prior, seen, z).log_weights)
+    torch.testing.assert_close(block.weights, torch.softmax(torch.cat(logs), 0))
+
+
+def test_representatives_answer_as_all_would(prior, measured, make_features, request):
+    x = make_features(40, seed=60)
+    few = TargetBlock.conditioned(prior, *measured)
+    request.getfixturevalue("unsampled")
+    every = TargetBlock.conditioned(prior, *measured)
+    assert len(few.weights) <= MOST < len(every.weights)
+    torch.testing.assert_close(few.related, every.related)
+    torch.testing.assert_close(few.templates, every.templates)
+    for part in few.parts:  # the share of each template is that of its hypotheses
+        row = int((every.prior.templates()[0] == part.template.weights).all(-1).nonzero())
+        share = part.log_weights.exp().sum()
+        assert share == pytest.approx(every.templates[row].item(), abs=1.0 / MOST)
+    (mean, variance), (expected, spread) = (b.measurements(x).moments() for b in (few, every))
+    assert ((mean - expected).abs() < 0.35 * spread.sqrt()).all()
+    assert (0.5 * (variance / spread).log()).abs().max() < 0.35
+
+
+@settings(max_examples=60)
+@drawn(st.integers(0, 10**6), st.integers(1, 80), st.integers(1, 40), st.floats(0.1, 12.0))
+def test_representatives_keep_shares(seed, count, most, unequal):
+    rng = np.random.default_rng(seed)
+    posterior = torch.softmax(unequal * torch.from_numpy(rng.normal(size=count)), 0)
+    posterior[torch.from_numpy(rng.random(count) < 0.2)] = 0.0
+    posterior[rng.integers(count)] += 1e-6
+    posterior /= posterior.sum()
+    kept = representatives(posterior, most)
+    assert kept.sum().item() == pytest.approx(1.0)
+    assert not kept[posterior == 0].any()
+    assert 1 <= int((kept > 0).sum()) <= most
+    assert torch.equal(kept, representatives(posterior, most))
+    ranked = posterior.sort(descending=True).values
+    if ranked[:most].sum() > MASS:  # few have it all, and keep their odds
+        chosen = kept > 0
+        assert posterior[chosen].sum() >= MASS
+        torch.testing.assert_close(kept[chosen], posterior[chosen] / posterior[chosen].sum())
+    elif ranked[:most].sum() < MASS:  # the share of every run of them is right to one point
+        torch.testing.assert_close(kept * most, (kept * most).round())
+        apart = torch.cumsum(kept, 0) - torch.cumsum(posterior, 0)
+        assert apart.abs().max() <= 0.5 / most + 1e-9
+
+
+def test_a_hypothesis_that_stands_alone_is_all():
+    certain = torch.zeros(9, dtype=torch.float64)
+    certain[4] = 1.0
+    assert torch.equal(representatives(certain, 3), certain)
 
 
 def target_of(process: Conditioned, n: int, offset: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -435,6 +491,64 @@ def test_the_source_that_is_the_target_gets_the_weight(count, make_process, grou
     assert block.templates.shape == (count + 2,)
     looked_at = int((block.templates > 0).sum())
     assert looked_at <= min(count, MOST_TEMPLATES) + 2
+
+
+@pytest.fixture
+def long_measured(make_process, groups, make_features):
+    """A prior, and 300 measurements of a target that follows the source, with an offset."""
+    process = make_process(40, 0)
+    prior = TargetPrior.of(groups, SourceBlock.of([process]))
+    return (prior, *target_of(process, 300, 0.4)), *target_of(process, 60, 0.4)
+
+
+def test_many_measurements_are_all_conditioned_on(long_measured, monkeypatch):
+    (prior, x, z), new, truth = long_measured
+    assert len(z) > JUDGED_ROWS
+    judged = []
+    conditioned = Part.conditioned
+
+    def counted(template, given, log_prior, view, z):
+        judged.append((len(given), len(z)))
+        return conditioned(template, given, log_prior, view, z)
+
+    monkeypatch.setattr(Part, "conditioned", staticmethod(counted))
+    block = TargetBlock.conditioned(prior, x, z)
+    most = {n: max(k for k, rows in judged if rows == n) for n in (JUDGED_ROWS, 300)}
+    assert most == {JUDGED_ROWS: len(prior.related), 300: most[300]}
+    assert most[300] <= MOST  # the many are only judged by some
+    assert all(part.inverse.shape == (len(part.given), 300, 300) for part in block.parts)
+    assert block.leave_one_out().means.shape[-1] == 300
+    mean, variance = block.measurements(new).moments()
+    assert (mean - truth).square().mean().sqrt() < 0.06
+    assert torch.isfinite(variance).all()
+
+
+def test_memory_bounds_how_many_stand_for_all(long_measured, monkeypatch):
+    (prior, x, z), new, truth = long_measured
+    full, _ = TargetBlock.conditioned(prior, x, z).measurements(new).moments()
+    monkeypatch.setattr("bayestl.models.target_block.MAX_ELEMENTS", 3.5 * 300**2)
+    monkeypatch.setattr("bayestl.models.target_block.JUDGED_ROWS", 40)
+    few = TargetBlock.conditioned(prior, x, z)
+    assert sum(part.inverse.numel() for part in few.parts) <= 3.5 * 300**2
+    assert 1 <= len(few.weights) <= 3
+    assert few.weights.sum().item() == pytest.approx(1.0)
+    mean, _ = few.measurements(new).moments()
+    assert (mean - truth).square().mean().sqrt() < 0.06
+    torch.testing.assert_close(mean, full, atol=0.05, rtol=0.0)
+    monkeypatch.setattr("bayestl.models.target_block.MAX_ELEMENTS", 1.0)
+    assert len(TargetBlock.conditioned(prior, x, z).weights) == 1  # never none
+
+
+def test_outliers_of_the_judged_stand_for_those_of_all(long_measured, monkeypatch):
+    (prior, x, z), *_ = long_measured
+    spoiled = z.clone()
+    spoiled[::20] += 8.0
+    monkeypatch.setattr("bayestl.models.target_block.JUDGED_ROWS", 150)
+    block = TargetBlock.conditioned(prior, x, spoiled)
+    assert block.outliers == pytest.approx(15.0, rel=0.3)
+    assert block.outlier_variance == pytest.approx(64.0, rel=0.3)
+    for part in block.parts:  # and yet each is found
+        assert (part.extra[:, ::20] > 0).all()
 
 
 def test_a_source_of_something_else_is_unrelated(make_process, groups):
