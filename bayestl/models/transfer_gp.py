@@ -300,7 +300,8 @@ def _stack(members: dict[str, Member]) -> Stack:
     values = _unscaled(members[names[0]])
     if not len(values):
         return Stack(weights, "there is nothing in the target to judge by", {})
-    if len({len(m.target_z) for m in members.values()}) > 1:
+    seen = [_unscaled(member) for member in members.values()]
+    if any(len(z) != len(values) or not torch.allclose(z, values) for z in seen):
         return Stack(weights, "members stand on different measurements of many", {})
     left_out = [
         m.leave_one_out().affine(m.scaling.centre, m.scaling.spread) for m in members.values()

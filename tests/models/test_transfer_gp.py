@@ -1,6 +1,7 @@
 """The stack: what each member is worth, and that no source makes it clearly worse."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,18 @@ from bayestl.errors import FitError, UnknownEnvironment
 from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.gp import TargetOnlyGP
 from bayestl.models.persistence import load
-from bayestl.models.transfer_gp import FittedTransferGP, Stack, TransferGP, stacking_weights
+from bayestl.models.sequential import FittedSequentialGP
+from bayestl.models.transfer_gp import (
+    FIRST,
+    MINOR,
+    OTHERS,
+    FittedTransferGP,
+    Stack,
+    TransferGP,
+    _prior,
+    _stack,
+    stacking_weights,
+)
 
 ROWS = {"source": (40, 1.0, 0.0), "target": (12, 1.0, 0.5)}
 BOTH = ["SequentialGP", "TargetOnlyGP"]
@@ -91,7 +103,7 @@ def test_stacking_weights_are_the_best_of_the_simplex(seed, members, n):
     ]
     errors = np.array([p.absolute_error(torch_of(np.zeros(n))).mean().item() for p in parts])
     between = np.array([[p.distance(q).mean().item() for q in parts] for p in parts])
-    prior = np.array([3.0, *[0.3] * (members - 1)])
+    prior = np.array([FIRST, *[OTHERS] * (members - 1)])
     found = stacking_weights(errors, between, n, prior)
     assert found.sum() == pytest.approx(1.0)
     assert (found > 0).all()
@@ -111,7 +123,7 @@ def torch_of(array) -> torch.Tensor:
 
 def test_the_prior_keeps_the_first_until_there_is_evidence():
     errors, between = np.array([1.0, 1.0]), np.array([[0.5, 0.5], [0.5, 0.5]])
-    prior = np.array([3.0, 0.3])
+    prior = np.array([FIRST, OTHERS])
     alike = stacking_weights(errors, between, 10, prior)
     np.testing.assert_allclose(alike, prior / prior.sum(), atol=1e-4)
     better = np.array([1.0, 0.4])
@@ -166,11 +178,60 @@ def test_one_process_answers_for_several_environments_at_once(fitted, make_test)
 
 
 @pytest.mark.parametrize("n", [0, 1, 4])
-def test_few_target_points_trust_the_sources(n, make_table):
+def test_few_target_points_leave_the_prior_weights(n, make_table):
     fitted = fit(make_table({"source": (30, 1.0, 0.0), "target": (n, 1.0, 0.5)}))
-    assert fitted.stack.weights["SequentialGP"] == 1.0
+    unrelated = sequential(fitted).block.unrelated
+    expected = FIRST - unrelated * (FIRST - OTHERS) if n else FIRST + OTHERS
+    assert fitted.stack.weights["SequentialGP"] == pytest.approx(expected / (FIRST + OTHERS))
     assert fitted.chosen is fitted.first
     assert fitted.stack.reason
+    assert list(fitted.members) == (BOTH if n else BOTH[:1])
+
+
+def sequential(fitted: FittedTransferGP) -> FittedSequentialGP:
+    """The first member."""
+    assert isinstance(fitted.first, FittedSequentialGP)
+    return fitted.first
+
+
+def doubting(fitted: FittedTransferGP, unrelated: float) -> dict:
+    """The members, were the first so sure that the target has nothing to do with its sources."""
+    first = sequential(fitted)
+    block = replace(first.block, unrelated=unrelated)
+    return {**fitted.members, "SequentialGP": replace(first, block=block)}
+
+
+def test_the_prior_follows_what_the_sequential_model_finds(fitted):
+    for unrelated in (0.0, 0.3, 1.0):
+        moved = unrelated * (FIRST - OTHERS)
+        np.testing.assert_allclose(
+            _prior(doubting(fitted, unrelated)), [FIRST - moved, OTHERS + moved]
+        )
+    alone = [_stack(doubting(fitted, u)).weights["TargetOnlyGP"] for u in (0.0, 0.5, 1.0)]
+    assert alone == sorted(alone)
+    assert alone[2] > 2.0 * alone[0]
+
+
+def test_members_that_stand_on_different_measurements_are_not_compared(fitted, measure):
+    first, alone = (fitted.members[name] for name in BOTH)
+    whole = measure(ROWS)
+    frame = whole.frame
+    fewer = whole.select(np.sort(frame.index[frame["environment"] == "target"])[:-1])
+    others = measure(ROWS, 1)  # as many, but not the same
+    for table in (fewer, others):
+        stranger = TargetOnlyGP().at_mode(table, metric="latency", target="target")
+        stack = _stack({"SequentialGP": first, "TargetOnlyGP": stranger})
+        assert "different measurements" in stack.reason
+        worth = _prior({"SequentialGP": first, "TargetOnlyGP": stranger})
+        np.testing.assert_allclose(list(stack.weights.values()), worth / worth.sum())
+    assert "different" not in _stack({"SequentialGP": first, "TargetOnlyGP": alone}).reason
+
+
+def test_a_minor_member_answers_with_its_best_hyperparameters_alone(fitted, misled):
+    for stack in (fitted, misled):
+        alone = stack.members["TargetOnlyGP"]
+        assert (stack.stack.weights["TargetOnlyGP"] > MINOR) == (len(alone.mixture.parts) > 1)
+    assert fitted.stack.weights["TargetOnlyGP"] <= MINOR < misled.stack.weights["TargetOnlyGP"]
 
 
 def test_without_a_source_the_target_is_all_there_is(make_table, make_test):
@@ -206,7 +267,7 @@ def test_refitting_is_fitting(measure, make_test):
     few, more = (whole.select(np.sort(np.r_[np.flatnonzero(source), target[:n]])) for n in (4, 12))
     first = fit(few)
     refitted = first.refit(more)
-    assert refitted.first.block.prior is first.first.block.prior  # the source stays
+    assert sequential(refitted).block.prior is sequential(first).block.prior  # the source stays
     fresh = fit(more)
     pd.testing.assert_frame_equal(
         refitted.predict(configs), fresh.predict(configs), check_exact=True
@@ -235,14 +296,18 @@ def test_members_are_compared_on_one_scale(row, make_table):
     assert {member.scaling.log for member in fitted.members.values()} == {False}
 
 
-def test_a_misleading_source_is_left_and_named(make_table):
-    table = make_table({"source": (60, 1.0, 0.0), "target": (30, 1.0, 0.5)})
+@pytest.fixture(scope="module")
+def misled(measure) -> FittedTransferGP:
+    """With a source that has nothing to do with the target."""
+    table = measure({"source": (60, 1.0, 0.0), "target": (30, 1.0, 0.5)})
     source = (table.frame["environment"] == "source").to_numpy()
-    fitted = fit(with_values(table, np.where(source, staged(table, "unrelated"), table_of(table))))
-    weights = fitted.diagnostics.details
-    unrelated = weights["relation"]["unrelated"] if "relation" in weights else 1.0
-    assert unrelated > 0.5
-    assert any("mislead" in warning for warning in fitted.diagnostics.warnings)
+    return fit(with_values(table, np.where(source, staged(table, "unrelated"), table_of(table))))
+
+
+def test_a_misleading_source_is_left_and_named(misled):
+    assert sequential(misled).block.unrelated > 0.5
+    assert misled.diagnostics.details["chosen"] == "TargetOnlyGP"
+    assert any("mislead" in warning for warning in misled.diagnostics.warnings)
 
 
 def table_of(table: MeasurementTable) -> np.ndarray:
@@ -271,10 +336,8 @@ SEEDS = range(3)
 
 
 @pytest.mark.parametrize("how", ["unrelated", "flipped", "constant", "outliers"])
-@pytest.mark.parametrize(("n", "most"), [(5, 1.7), (20, 1.3)])
-def test_no_source_makes_it_clearly_worse_than_the_target_alone(
-    how, n, most, make_table, make_test
-):
+@pytest.mark.parametrize("n", [5, 20])
+def test_no_source_makes_it_clearly_worse_than_the_target_alone(how, n, make_table, make_test):
     ratios = []
     for seed in SEEDS:
         table = make_table({"source": (50, 1.0, 0.0), "target": (n, 1.0, 0.5)}, seed)
@@ -283,9 +346,9 @@ def test_no_source_makes_it_clearly_worse_than_the_target_alone(
         test = make_test(shift=0.5)
         alone = error(TargetOnlyGP().fit(table, metric="latency", target="target"), *test)
         ratios.append((error(fit(with_values(table, values)), *test) + 0.01) / (alone + 0.01))
-    assert np.exp(np.mean(np.log(ratios))) < most
+    assert max(ratios) < 1.1
     if how == "flipped":  # what runs the other way round says as much
-        assert max(ratios) < 0.7
+        assert max(ratios) < {5: 0.15, 20: 0.45}[n]
 
 
 def test_of_ten_sources_the_one_that_helps_is_found(make_table, make_test):
