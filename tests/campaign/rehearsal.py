@@ -1,8 +1,9 @@
 """A campaign that measures a formula, for tests; run as a script it is there to be killed.
 
-As a script it reads one store's path a line and forks a process that runs the campaign on
-it, so that the libraries are loaded once and not at each of many kills. What the
-process has acknowledged it writes to ACKS beside the store, and what it began to RUNS.
+As a script it reads the seconds of a measurement and a store's path a line, and forks a
+process that runs the campaign on it, so that the libraries are loaded once and not at each of
+many kills. What the process has acknowledged it writes to ACKS beside the store, and what it
+began to RUNS.
 """
 
 import os
@@ -128,19 +129,19 @@ def campaign(**changes) -> Campaign:
 
 
 class SlowRunner(FormulaRunner):
-    """Takes a few milliseconds and notes each measurement before it is made."""
+    """Takes its time and notes each measurement before it is made."""
 
-    def __init__(self, runs: int) -> None:
+    def __init__(self, runs: int, seconds: float) -> None:
         super().__init__()
-        self.runs = runs
+        self.runs, self.seconds = runs, seconds
 
     def run(self, configuration, environment):
         os.write(self.runs, f"{environment.name} {SPACE.key(configuration)}\n".encode())
-        time.sleep(0.003)
+        time.sleep(self.seconds)
         return super().run(configuration, environment)
 
 
-def perform(path: Path) -> None:
+def perform(path: Path, seconds: float) -> None:
     """Run the campaign on the store at `path`, noting what is acknowledged."""
     acks = os.open(path.with_name("ACKS"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     runs = os.open(path.with_name("RUNS"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -151,18 +152,20 @@ def perform(path: Path) -> None:
             line = f"{event.trial.number} {m.environment} {key} {dict(m.values)}\n"
             os.write(acks, line.encode())
 
-    run(campaign(), SlowRunner(runs), SQLiteStore(path), name="a", observer=acknowledge)
+    runner = SlowRunner(runs, seconds)
+    run(campaign(), runner, SQLiteStore(path), name="a", observer=acknowledge)
 
 
 def serve() -> None:
     """Fork a process for each path on standard input; answer with its id, then its end."""
     with tempfile.TemporaryDirectory() as folder:  # whatever is loaded late is loaded now
-        perform(Path(folder) / "store.sqlite")
+        perform(Path(folder) / "store.sqlite", 0.0)
     print("ready", flush=True)
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            perform(Path(line.strip()))
+            seconds, path = line.rstrip("\n").split(" ", 1)
+            perform(Path(path), float(seconds))
             os._exit(0)
         print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)

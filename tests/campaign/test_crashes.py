@@ -34,9 +34,9 @@ def server():
         process.stdin.close()
 
 
-def begin(server, path: Path) -> int:
-    """The id of a new process that runs the campaign on the store."""
-    server.stdin.write(f"{path}\n")
+def begin(server, path: Path, seconds: float = 0.003) -> int:
+    """The id of a new process that runs the campaign on the store, so long a measurement."""
+    server.stdin.write(f"{seconds} {path}\n")
     return int(server.stdout.readline())
 
 
@@ -122,7 +122,7 @@ def acknowledged(path: Path, count: int) -> None:
 
 def test_ctrl_c_ends_cleanly_and_the_campaign_goes_on(rehearsal, server, tmp_path):
     path = tmp_path / "store.sqlite"
-    child = begin(server, path)
+    child = begin(server, path, 0.2)  # time enough to interrupt it
     acknowledged(path, 2)
     os.kill(child, signal.SIGINT)
     assert end(server) == 0
@@ -138,7 +138,7 @@ def test_ctrl_c_ends_cleanly_and_the_campaign_goes_on(rehearsal, server, tmp_pat
 
 def test_a_second_process_is_refused_while_the_first_measures(rehearsal, server, tmp_path):
     path = tmp_path / "store.sqlite"
-    child = begin(server, path)
+    child = begin(server, path, 0.1)
     acknowledged(path, 1)
     os.kill(child, signal.SIGSTOP)
     with pytest.raises(StoreError, match=f"in use by process {child}"):

@@ -1,6 +1,7 @@
 """The loop: what it stores, when it stops, what it tells, and how it goes on."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -169,6 +170,62 @@ def test_a_fit_that_fails_is_told_and_the_sample_goes_on(rehearsal, store):
     warnings = [event.message for event in events if isinstance(event, Warned)]
     assert warnings
     assert all("not positive definite" in warning for warning in warnings)
+
+
+@pytest.fixture
+def refitting(rehearsal):
+    """A model that goes on from its last fit, and notes what was fitted and what was refitted."""
+    fits, refits, failing = [], [], []
+
+    @dataclass(frozen=True)
+    class Refitted(rehearsal.FittedMean):
+        def refit(self, table, seed=0):
+            refits.append((self, len(table), seed))
+            if self.count in failing:
+                raise rehearsal.FitError("staged")
+            return self.of(MEAN.fit(table, metric=self.metric.name, target=self.target))
+
+        @classmethod
+        def of(cls, plain):
+            return cls(**vars(plain))
+
+    class Refitting(rehearsal.MeanModel):
+        def fit(self, table, *, metric, target, seed=0):
+            fits.append(len(table))
+            return Refitted.of(super().fit(table, metric=metric, target=target))
+
+    MEAN = rehearsal.MeanModel()
+    return SimpleNamespace(model=Refitting(), fits=fits, refits=refits, failing=failing)
+
+
+def test_each_belief_goes_on_from_the_one_before(rehearsal, refitting, store, tmp_path):
+    plan = rehearsal.campaign(model=refitting.model, seed=4)
+    events = []
+    result = run(plan, rehearsal.FormulaRunner(), store, name="a", observer=events.append)
+    learnt = [event.belief.fitted for event in events if isinstance(event, Learnt)]
+    assert len(refitting.fits) == 1
+    assert [before for before, _, _ in refitting.refits] == learnt[:-1]
+    sizes = [rows for _, rows, _ in refitting.refits]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == len(plan.table(result.state))
+    assert {seed for _, _, seed in refitting.refits} == {4}
+    plain = run(
+        rehearsal.campaign(seed=4),
+        rehearsal.FormulaRunner(),
+        type(store)(tmp_path / "plain.sqlite"),
+        name="a",
+    )
+    assert result.state == plain.state
+    assert result.belief.error_percent == plain.belief.error_percent
+
+
+def test_a_refit_that_fails_is_told_and_the_next_is_a_fit(rehearsal, refitting, store):
+    refitting.failing.append(5)  # once there are five
+    events = []
+    plan = rehearsal.campaign(source=None, model=refitting.model, budget=Budget(10), candidates=9)
+    run(plan, rehearsal.FormulaRunner(), store, name="a", observer=events.append)
+    assert [e.message for e in events if isinstance(e, Warned)] == ["cannot fit Refitting: staged"]
+    assert len(refitting.fits) == 2
 
 
 def test_resume_needs_the_store_alone(rehearsal, store):
