@@ -31,6 +31,15 @@ LEAST_ODD = 2.0
 MOST = 10
 """At most one in so many of an environment's measurements may be an outlier."""
 
+SUSPICIOUS = 4.0
+"""A deviation so many times the typical one, and no outlier, asks for a second fit."""
+
+CONCENTRATIONS = 2
+"""How often the worst are left out, and the rest fitted, before outliers are looked for."""
+
+LEFT_OUT = 1e4
+"""Extra variance of a measurement that is to count for nothing."""
+
 
 def gain(error: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
     """Log evidence that the best extra variance of a point adds, 0 where none helps."""
@@ -43,14 +52,67 @@ def fit_robustly(
 ) -> tuple[Fit, torch.Tensor]:
     """Fit, find the outliers, and where there are any fit once more without their pull.
 
+    Where some measurements are still far off, a second fit leaves out the share that may be
+    outliers before it looks for them (the concentration steps of Rousseeuw and Van Driessen,
+    2006, "Computing LTS regression for large data sets"); the evidence decides between the two.
     Returns how the last fit ended and the (n,) extra noise variance.
     """
-    outcome = fit(hyperparameters, x, z)
-    extra = extra_variance(hyperparameters, x, z)
-    if bool(extra.any()):
-        outcome = fit(hyperparameters, x, z, extra)
-        extra = extra_variance(hyperparameters, x, z)
-    return outcome, extra
+    trimmed = hyperparameters.at(hyperparameters.vector())
+    outcome, extra = _fit_from(hyperparameters, x, z, torch.zeros_like(z))
+    off = _deviations(hyperparameters, x, z, extra)
+    if not bool(((extra == 0) & (off > SUSPICIOUS * off.median() / TYPICAL)).any()):
+        return outcome, extra
+    left_out = _worst(off, x)
+    for _ in range(CONCENTRATIONS - 1):
+        fit(trimmed, x, z, left_out)
+        left_out = _worst(_deviations(trimmed, x, z, left_out), x)
+    other, other_extra = _fit_from(trimmed, x, z, left_out)
+    if _worth(trimmed, x, z, other_extra) <= _worth(hyperparameters, x, z, extra):
+        return outcome, extra
+    hyperparameters.move(trimmed.vector())
+    return other, other_extra
+
+
+def _fit_from(
+    hyperparameters: Hyperparameters, x: torch.Tensor, z: torch.Tensor, extra: torch.Tensor
+) -> tuple[Fit, torch.Tensor]:
+    """Fit with extra noise to begin with, and once more if the outliers are others."""
+    outcome = fit(hyperparameters, x, z, extra)
+    found = extra_variance(hyperparameters, x, z)
+    if not torch.equal(found, extra):
+        outcome = fit(hyperparameters, x, z, found)
+        found = extra_variance(hyperparameters, x, z)
+    return outcome, found
+
+
+def _deviations(
+    hyperparameters: Hyperparameters, x: torch.Tensor, z: torch.Tensor, extra: torch.Tensor
+) -> torch.Tensor:
+    """(n,) sizes of the leave-one-out errors, in units of what is predicted without the extra."""
+    with torch.no_grad():
+        factor, _ = cholesky(hyperparameters.covariance(x, extra))
+        inverse = torch.cholesky_inverse(factor)
+        variance = 1.0 / inverse.diagonal()
+        least = hyperparameters.noise.forward(x)
+        return (inverse @ z).abs() * variance / torch.maximum(variance - extra, least).sqrt()
+
+
+def _worst(off: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """(n,) extra variance by which the share of each environment that is furthest off is out."""
+    extra = torch.zeros_like(off)
+    for environment in x[:, -1].unique():
+        rows = torch.nonzero(x[:, -1] == environment).squeeze(-1)
+        worst = off[rows].argsort(descending=True, stable=True)[: len(rows) // MOST]
+        extra[rows[worst]] = LEFT_OUT
+    return extra
+
+
+def _worth(
+    hyperparameters: Hyperparameters, x: torch.Tensor, z: torch.Tensor, extra: torch.Tensor
+) -> float:
+    """The log posterior, less what the outliers cost."""
+    density, _ = hyperparameters.log_posterior(x, z, extra)
+    return density - RARE * int((extra > 0).sum())
 
 
 def extra_variance(
@@ -58,29 +120,40 @@ def extra_variance(
 ) -> torch.Tensor:
     """(n,) extra noise variance of each measurement, 0 for nearly all, hyperparameters held.
 
-    The worst come first, since one outlier makes its neighbours look odd.
+    The worst come first, since one outlier makes its neighbours look odd. Where they hide behind
+    a variance that they caused they are looked for among typical errors; but if there
+    are then more than may be, they are no outliers, and what was predicted is believed.
     """
-    extra = torch.zeros_like(z)
-    environment = x[:, -1].long()
-    allowed = torch.bincount(environment) // MOST
     with torch.no_grad():
         covariance = hyperparameters.covariance(x)
-        while bool(allowed.sum() > 0):
-            factor, _ = cholesky(covariance + torch.diag(extra))
-            inverse = torch.cholesky_inverse(factor)
-            variance = 1.0 / inverse.diagonal()
-            error = (inverse @ z) * variance
-            odd = (extra == 0) & (error**2 > LEAST_ODD * variance)
-            worth = torch.where(odd, gain(error, variance * _unmasked(error, variance)), 0.0)
-            worth[allowed[environment] <= 0] = 0.0
-            worst = float(worth.max())
-            if worst <= RARE:
-                break
-            for row in torch.nonzero(worth >= max(RARE, worst / 2)).squeeze(-1).tolist():
-                if allowed[environment[row]] > 0:
-                    extra[row] = error[row] ** 2 - variance[row]
-                    allowed[environment[row]] -= 1
-    return extra
+        extra, more = _found(covariance, x[:, -1].long(), z, unmask=True)
+        return _found(covariance, x[:, -1].long(), z, unmask=False)[0] if more else extra
+
+
+def _found(
+    covariance: torch.Tensor, environment: torch.Tensor, z: torch.Tensor, *, unmask: bool
+) -> tuple[torch.Tensor, bool]:
+    """(n,) extra variances, and whether there would be more outliers than may be."""
+    extra = torch.zeros_like(z)
+    allowed = torch.bincount(environment) // MOST
+    while True:
+        factor, _ = cholesky(covariance + torch.diag(extra))
+        inverse = torch.cholesky_inverse(factor)
+        variance = 1.0 / inverse.diagonal()
+        error = (inverse @ z) * variance
+        odd = (extra == 0) & (error**2 > LEAST_ODD * variance)
+        usual = variance * _unmasked(error, variance) if unmask else variance
+        worth = torch.where(odd, gain(error, usual), 0.0)
+        spent = allowed[environment] <= 0
+        more = bool((worth[spent] > RARE).any())
+        worth[spent] = 0.0
+        worst = float(worth.max())
+        if worst <= RARE:
+            return extra, more
+        for row in torch.nonzero(worth >= max(RARE, worst / 2)).squeeze(-1).tolist():
+            if allowed[environment[row]] > 0:
+                extra[row] = error[row] ** 2 - variance[row]
+                allowed[environment[row]] -= 1
 
 
 def _unmasked(error: torch.Tensor, variance: torch.Tensor) -> float:
