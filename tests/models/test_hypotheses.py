@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from bayestl.models.hypotheses import (
+    DOUBT,
+    NOISE_DOUBT,
     REACHES,
     RELATIONS,
     STRETCHES,
+    UNKNOWN_NOISE,
     UNRELATED,
     Hypotheses,
     Relation,
@@ -88,3 +91,11 @@ def test_rows_and_what_is_joined():
     for field in fields(Hypotheses):
         expected = getattr(hypotheses, field.name)
         assert torch.equal(getattr(joined, field.name), expected)
+
+
+def test_the_noise_is_known_from_the_sources_and_else_hardly():
+    for relations, doubt in ((RELATIONS, NOISE_DOUBT), ((UNRELATED,), DOUBT)):
+        hypotheses, _ = draw(relations, UNKNOWN_NOISE)
+        logs = hypotheses.noise.log()
+        assert logs.median().exp().item() == pytest.approx(UNKNOWN_NOISE, rel=0.1)
+        assert logs.std().item() == pytest.approx(doubt, rel=0.1)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bayestl.errors import FitError
 from bayestl.models.gaussian_mixture import GaussianMixture
-from bayestl.models.scaling import Scaling, quantile_column
+from bayestl.models.scaling import TYPICAL_SPREAD, Scaling, quantile_column
 
 positive = st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=8).map(np.array)
 real = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=8).map(np.array)
@@ -128,3 +128,19 @@ def test_columns_are_named_by_percent():
     assert [quantile_column(q) for q in (0.05, 0.5, 0.975)] == ["q05", "q50", "q97.5"]
     with pytest.raises(ValueError, match="between 0 and 1"):
         quantile_column(1.0)
+
+
+@pytest.mark.parametrize("transform", ["log", "identity"])
+def test_the_spread_of_sources_that_hardly_vary_has_a_bound(transform):
+    """A share of the imagined observation's distance, in whatever unit."""
+    still = np.full(400, 8.0)
+    plain = Scaling.of(still, one(still), transform)
+    bounded = Scaling.of(still, one(still), transform, least=0.2)
+    size = 1.0 if transform == "log" else 8.0
+    assert plain.spread < 0.2 * TYPICAL_SPREAD * size
+    assert bounded.spread == pytest.approx(0.2 * TYPICAL_SPREAD * size)
+    assert bounded.centre == plain.centre
+    varied = np.exp(np.random.default_rng(0).normal(size=400))
+    assert Scaling.of(varied, one(varied), transform, least=0.2) == Scaling.of(
+        varied, one(varied), transform
+    )

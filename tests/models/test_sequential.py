@@ -11,8 +11,11 @@ from bayestl.data.environment import Environment
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import ConfigurationError, FitError, UnknownEnvironment
 from bayestl.models.gp import TargetOnlyGP
+from bayestl.models.hypotheses import UNKNOWN_NOISE
 from bayestl.models.model import HasPosterior
+from bayestl.models.observations import LEAST_SPREAD
 from bayestl.models.persistence import load
+from bayestl.models.scaling import TYPICAL_SPREAD
 from bayestl.models.sequential import FittedSequentialGP, SequentialGP
 
 TWO = {"a": (30, 1.0, 0.0), "b": (20, 0.7, 0.5), "target": (9, 1.0, 1.0)}
@@ -399,3 +402,29 @@ def test_a_kept_process_goes_on_as_before(n_target, measure, make_test, tmp_path
     more = measure({**rows, "target": (12, 1.0, 1.0)})
     assert same(found.refit(more), fitted.refit(more), configs)
     assert found.refit(table).block.prior is found.block.prior  # the sources are taken over
+
+
+def test_a_target_with_too_many_rows_is_conditioned_on_some(measure, make_test, monkeypatch):
+    table = measure({"source": (20, 1.0, 0.0), "target": (45, 1.0, 1.0)})
+    monkeypatch.setattr("bayestl.models.sequential.LARGEST_SOURCE", 25)
+    fitted = fit(table)
+    assert len(fitted.target_z) == len(fitted.leave_one_out().means[0]) == 25
+    assert fitted.diagnostics.n_target == 45
+    assert any("25 of 45 measurements of the target" in w for w in fitted.diagnostics.warnings)
+    assert mape(fitted, *make_test(shift=1.0)) < 10
+    assert same(fitted.refit(table), fitted, make_test()[0])
+
+
+def test_the_unrelated_relation_knows_no_noise_of_the_sources(fitted):
+    prior = fitted.block.prior
+    assert prior.unrelated.noise.median().item() == pytest.approx(UNKNOWN_NOISE, rel=0.1)
+    related = prior.related.noise.median().item()
+    assert related == pytest.approx(prior.sources.noise(), rel=0.1)
+
+
+def test_sources_that_hardly_vary_leave_the_target_a_scale(measure):
+    table = measure({"source": (60, 0.0, 0.0), "target": (8, 1.0, 0.5)})
+    source = (table.frame["environment"] == "source").to_numpy()
+    values = np.where(source, 3.0, table.frame["latency"].to_numpy(float))
+    scaling = fit(with_values(table, values)).scaling
+    assert scaling.spread == pytest.approx(LEAST_SPREAD * TYPICAL_SPREAD)
