@@ -30,6 +30,11 @@ class GaussianMixture:
     variances: torch.Tensor
 
     @classmethod
+    def normal(cls, mean: torch.Tensor, variance: torch.Tensor) -> GaussianMixture:
+        """One Gaussian for each value, of (n,) mean and variance."""
+        return cls(mean.new_ones(1), mean.unsqueeze(0), variance.unsqueeze(0))
+
+    @classmethod
     def stacked(
         cls, weights: Sequence[float], members: Sequence[GaussianMixture]
     ) -> GaussianMixture:

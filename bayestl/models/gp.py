@@ -182,7 +182,7 @@ class FittedGP(Explained):
         x, _ = self.inputs(canonical, environment)
         mean, variance = self.mixture.marginals(x)
         variance = variance + self.mixture.noise(x)
-        return GaussianMixture(torch.ones(1).double(), mean.unsqueeze(0), variance.unsqueeze(0))
+        return GaussianMixture.normal(mean, variance)
 
     def posterior(self, configs: Configs, environment: Where = None) -> Posterior:
         """The joint posterior of the noise-free metric; see `HasPosterior.posterior`."""
@@ -330,7 +330,7 @@ class FittedGP(Explained):
             mean, variance = self.mixture.leave_one_out(rows)
             least = self.mixture.noise(self.belief.x[rows])
         expected = torch.maximum(variance - self.belief.extra[rows], least)
-        return GaussianMixture(torch.ones(1).double(), mean.unsqueeze(0), expected.unsqueeze(0))
+        return GaussianMixture.normal(mean, expected)
 
     @property
     def target_z(self) -> torch.Tensor:

@@ -183,7 +183,7 @@ class FittedSequentialGP(Explained):
         process = self.block.prior.sources.processes[place - 1]
         mean, variance = process.marginals(with_zero(x))
         variance = variance + process.noise(with_zero(x))
-        return GaussianMixture(torch.ones(1).double(), mean.unsqueeze(0), variance.unsqueeze(0))
+        return GaussianMixture.normal(mean, variance)
 
     def leave_one_out(self) -> GaussianMixture:
         """Each of the target's measurements given all others, standardised."""
@@ -219,8 +219,7 @@ class FittedSequentialGP(Explained):
         """
         processes = self.block.prior.sources.processes
         every = torch.cat([self.block.measured.x, *(p.x[:, :-1] for p in processes)])
-        x = torch.unique(every, dim=0)
-        x = x[torch.linspace(0, len(x) - 1, min(len(x), COMPARED)).round().long()]
+        x = spaced(torch.unique(every, dim=0), COMPARED)
         target = self.block.measurements(x).moments()[0]
         responses = torch.stack([target, *(p.marginals(with_zero(x))[0] for p in processes)])
         deviation = responses.std(-1, correction=0, keepdim=True)

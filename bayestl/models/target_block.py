@@ -39,6 +39,7 @@ from bayestl.models.hypotheses import (
 )
 from bayestl.models.integration import spaced
 from bayestl.models.kernels import OptionKernel, squared_distance
+from bayestl.models.outliers import gain
 from bayestl.models.source_block import SourceBlock, SourceView, View
 
 ALL, ONE, NONE = 0.3, 0.6, 0.1
@@ -118,8 +119,7 @@ class TargetPrior:
     def _seen_from(self, source: int) -> torch.Tensor:
         """(M,) probabilities of the related hypotheses, were this source the target."""
         process = self.sources.processes[source]
-        rows = torch.linspace(0, len(process.z) - 1, min(PSEUDO_ROWS, len(process.z))).round()
-        rows = rows.long()
+        rows = spaced(torch.arange(len(process.z)), PSEUDO_ROWS)
         others = replace(self, sources=self.sources.without(source))
         block = TargetBlock.conditioned(others, process.x[rows, :-1], process.z[rows])
         return block.related + block.unrelated * self.log_related.exp()
@@ -328,9 +328,8 @@ def _explained(
     most = 0 if n < FEW else max(n // MOST_OUTLIERS, 1)
     for already in range(most):
         cost = OUTLIER_COST + _log_odds(already, n)
-        ratio = (alpha.square() / precision).clamp_min(1.0)
-        gain = torch.where(extra > 0, 0.0, 0.5 * (ratio - 1.0 - ratio.log()))
-        best, row = gain.max(-1)
+        # an error squared over its variance is alpha squared over the precision
+        best, row = torch.where(extra > 0, 0.0, gain(alpha, precision)).max(-1)
         found = found & (best > cost)  # whatever the other hypotheses hold
         if not bool(found.any()):
             break

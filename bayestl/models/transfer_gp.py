@@ -103,11 +103,10 @@ class TransferGP:
                 first = previous.refit(table, seed)
             members[SequentialGP.__name__] = first
             for count in self.latents:
-                joint = MultiTaskGP if count == 1 else _latent(count)
-                name = MultiTaskGP.__name__ if count == 1 else f"{LMCGP.__name__}({count})"
-                members[name] = joint(transform=self.transform).at_mode(
-                    table, metric=metric, target=target, seed=seed
-                )
+                one = count == 1
+                name = MultiTaskGP.__name__ if one else f"{LMCGP.__name__}({count})"
+                joint = MultiTaskGP(self.transform) if one else LMCGP(count, self.transform)
+                members[name] = joint.at_mode(table, metric=metric, target=target, seed=seed)
         if target in measured or not members:
             alone = TargetOnlyGP("identity" if linear and members else self.transform)
             members[TargetOnlyGP.__name__] = alone.at_mode(
@@ -118,13 +117,6 @@ class TransferGP:
             if isinstance(member, FittedGP) and stack.weights[name] > MINOR:
                 members[name] = member.integrated(seed)
         return FittedTransferGP(members, stack, self)
-
-
-def _latent(count: int) -> Any:
-    def recipe(transform: TransformName) -> LMCGP:
-        return LMCGP(count, transform)
-
-    return recipe
 
 
 @dataclass(frozen=True)
