@@ -296,6 +296,8 @@ def verdict(rows: pd.DataFrame, cells: pd.DataFrame, is_staged: bool) -> dict[st
             "worst_ratio": float(ratio.max()),
             "worst_cell": f"{worst['scenario']} n={worst['budget']}",
             "ratio_by_budget": ratio.groupby(level="budget").apply(geometric_mean).to_dict(),
+            "median_ratio": float(ratio.median()),
+            "always_used": _always_used(cells, rows["method"].unique()),
             "cells_missed": int((ratio > (STAGED_MARK if is_staged else WORST_MARK)).sum()),
         }
     if not is_staged:
@@ -307,6 +309,14 @@ def verdict(rows: pd.DataFrame, cells: pd.DataFrame, is_staged: bool) -> dict[st
             "fit_seconds": rows.groupby("method")["fit_seconds"].median().to_dict(),
         }
     return result
+
+
+def _always_used(cells: pd.DataFrame, methods: Sequence[str]) -> dict[str, float]:
+    """Method -> geometric mean of its error over that of the best rival of the cell."""
+    best = cells[OURS] / cells["ratio"]
+    ratios = {name: (cells[name] / best).dropna() for name in methods}
+    means = {name: geometric_mean(ratio) for name, ratio in ratios.items() if len(ratio)}
+    return dict(sorted(means.items(), key=lambda item: item[1]))
 
 
 def _advantages(rows: pd.DataFrame) -> dict[str, float]:
@@ -337,6 +347,8 @@ def show(cells: pd.DataFrame, result: Mapping[str, Any], is_staged: bool) -> Non
             f"of {len(cells)} cells"
         )
         print("by budget: " + _listed(result["ratio_by_budget"]))
+        print(f"median ratio {result['median_ratio']:.3f}")
+        print("each method, always used, over the best rival: " + _listed(result["always_used"]))
     if not is_staged:
         print(f"coverage of 90 % intervals {result['coverage90']:.3f}; the mark is 0.87 to 0.93")
         print(f"by budget: {_listed(result['coverage90_by_budget'])}; the mark is 0.80 to 0.97")

@@ -82,6 +82,9 @@ def test_the_verdict_has_the_geometric_mean_and_the_worst_cell():
     assert (found["worst_ratio"], found["worst_cell"]) == (2.0, "bad n=20")
     assert found["ratio_by_budget"] == {5: 0.5, 20: 2.0}
     assert found["cells_missed"] == 1
+    assert found["median_ratio"] == pytest.approx(1.25)
+    assert list(found["always_used"]) == [OURS, "Mean", "TargetOnlyGP"]
+    assert list(found["always_used"].values()) == pytest.approx([1.0, 1.0, 5.0])
     assert found["coverage90"] == pytest.approx(0.9)
     assert found["nlpd_advantage"] == {"TargetOnlyGP": 2.0}
     assert found["failures"] == {"Mean": 1}
