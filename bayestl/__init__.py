@@ -116,7 +116,7 @@ _HOMES = {
 }
 
 __version__ = version("bayestl")
-__all__ = ["__version__", "datasets", *_HOMES]
+__all__ = ["__version__", "datasets", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

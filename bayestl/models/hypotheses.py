@@ -138,7 +138,8 @@ def draw(relations: Sequence[Relation], noise: float) -> tuple[Hypotheses, torch
 
 
 def _draw(position: int, relation: Relation, noise: float) -> Hypotheses:
-    u = qmc.Sobol(10, seed=position).random(relation.draws)
+    # `rng=position` would draw other points than the stored results were made with
+    u = qmc.Sobol(10, seed=position).random(relation.draws)  # pyright: ignore[reportCallIssue]
     z = ndtri(np.clip(u, 1e-6, 1.0 - 1e-6))
 
     def around(mode: float, column: int, there: bool, doubt: float = DOUBT) -> torch.Tensor:
