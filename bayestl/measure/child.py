@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 from bayestl.data.measurement import Status
 from bayestl.measure.engine import Engine, Refusal, Session, load_engine
 from bayestl.measure.machine import MIB
-from bayestl.measure.meter import CpuTime, PeakMemory, Reading, WallClock
+from bayestl.measure.meter import Reading
+from bayestl.measure.meters.process import CpuTime, PeakMemory, WallClock
 from bayestl.measure.sampling import Samples, Sampling, sample
 
 if TYPE_CHECKING:
@@ -70,28 +71,23 @@ def _measure(request: Mapping[str, Any]) -> dict[str, Any]:
         from bayestl.measure.rebatch import rebatched
 
         network = rebatched(network, request["batch"], Path(request["rebatched"]))
-    session, build = _open(engine, network, request["configuration"])
+    session, build = _open(engine, str(network), request)
     _check_effective(session, request["configuration"])
-    inputs = _inputs(request["inputs"], request["seed"])
-    outputs: Mapping[str, Any] = {}
-
-    def call() -> None:
-        nonlocal outputs
-        outputs = session.run(inputs)
-
+    session.feed(_inputs(request["inputs"], request["seed"]))
     meters = {"cpu_time": CpuTime(), "peak_memory": PeakMemory()}
-    samples = sample(call, Sampling(**request["sampling"]), meters)
+    samples = sample(session.run, Sampling(**request["sampling"]), meters)
+    outputs = session.outputs()
     if request["rebatched"] is not None:
         _check_batch(outputs, request["batch"])
     answer = _answer(samples, build, session)
     return answer | _verdict(samples, outputs, request)
 
 
-def _open(engine: Engine, network: Path, configuration: dict[str, Any]) -> tuple[Session, Reading]:
+def _open(engine: Engine, network: str, request: Mapping[str, Any]) -> tuple[Session, Reading]:
     clock = WallClock()
     clock.open()
     clock.begin()
-    session = engine.open(network, configuration)
+    session = engine.open(network, request["configuration"], request["settings"])
     return session, clock.end()
 
 

@@ -1,10 +1,10 @@
 """`Engine`: a library that runs networks, with the options that it lets one set.
 
 An engine has two halves. One lives in the parent and never imports the library:
-`space`, `scopes`, `version`. The other lives in the child process of a measurement:
-`prepare` imports the library, `open` builds a session, the session runs. Configurations
-are validated against `space` before the child starts, because engines accept nonsense
-silently, and what a session says it does is compared with what was asked.
+`space`, `scopes`, `version`, `variables`. The other lives in the child process of a
+measurement: `prepare` imports the library, `open` builds a session, the session runs.
+Configurations are validated against `space` before the child starts, because engines
+accept nonsense silently, and what a session says it does is compared with what was asked.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bayestl.data.environment import Environment
@@ -26,7 +25,7 @@ if TYPE_CHECKING:  # numpy and pandas load where they are used: this file is in 
     from bayestl.data.space import ConfigSpace, Configuration
 
 ENGINES: Mapping[str, str] = {
-    "onnxruntime": "bayestl.measure.onnxruntime_engine:OnnxRuntime",
+    "onnxruntime": "bayestl.measure.engines.onnxruntime:OnnxRuntime",
 }
 """Engine's name -> ``module:class``. Specification files name a key, never a module."""
 
@@ -38,6 +37,7 @@ class Scope(StrEnum):
     PROCESS = "process"  # once a process
     SESSION = "session"  # when the network is loaded
     CALL = "call"  # at each inference
+    HOST = "host"  # on the whole machine, such as a clock; set by root, restored afterwards
 
 
 class Refusal(Exception):
@@ -61,14 +61,22 @@ class Session(Protocol):
         """Further plain values about the session, for the provenance."""
         ...
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
-        """The outputs of one inference: name -> array, or what numpy makes one of.
+    def feed(self, inputs: Mapping[str, np.ndarray]) -> None:
+        """Take the inputs of every following inference, to where the engine wants them."""
+        ...
+
+    def run(self) -> None:
+        """One inference, finished when this returns; nothing else, since this is timed.
 
         Raises
         ------
         Refusal
             If the configuration turns out not to be supported.
         """
+        ...
+
+    def outputs(self) -> Mapping[str, Any]:
+        """What the last inference computed: name -> array, or what numpy makes one of."""
         ...
 
 
@@ -79,8 +87,21 @@ class Engine(Protocol):
     def name(self) -> str: ...
 
     @property
+    def format(self) -> str:
+        """What `open` is given: ``"onnx"``, a file's path, or ``"torch"``, an architecture."""
+        ...
+
+    @property
     def scopes(self) -> Mapping[str, Scope]:
         """Option -> scope, for every option of `space`."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """Settings of an environment that this engine understands -> what they mean.
+
+        Those that every engine shares (cores, batch, size) are the runner's.
+        """
         ...
 
     def version(self) -> str:
@@ -97,12 +118,34 @@ class Engine(Protocol):
         """The options with their domains on this machine, and the engine's own defaults."""
         ...
 
-    def prepare(self) -> None:
-        """Import the library; in the child only, before the clock of the build starts."""
+    def variables(self, environment: Environment, configuration: Configuration) -> dict[str, str]:
+        """Environment variables that must be set before the process starts: scope `exec`.
+
+        Raises
+        ------
+        UnknownEnvironment
+            If a setting of the environment has a value that does not exist here.
+        """
         ...
 
-    def open(self, network: Path, configuration: Configuration) -> Session:
+    def precision(self, configuration: Configuration) -> str:
+        """What is computed in, as in `outputs.TOLERANCES`, such as ``"float32"``."""
+        ...
+
+    def prepare(self) -> None:
+        """Import the library and build nothing: what follows is forked from here."""
+        ...
+
+    def open(
+        self, network: str, configuration: Configuration, settings: Mapping[str, Value]
+    ) -> Session:
         """The network, loaded under a valid configuration; in the child only.
+
+        Parameters
+        ----------
+        network : what `format` says: the path of a file, or the name of an architecture
+        configuration : valid in `space`
+        settings : of the environment
 
         Raises
         ------

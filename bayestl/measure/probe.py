@@ -14,7 +14,8 @@ from bayestl.errors import EngineError, NetworkError
 from bayestl.measure import machine
 from bayestl.measure.engine import ENGINES, load_engine
 from bayestl.measure.isolation import module_command
-from bayestl.measure.meter import CpuTime, Meter, PeakMemory, WallClock
+from bayestl.measure.meter import Meter
+from bayestl.measure.meters.process import CpuTime, PeakMemory, WallClock
 from bayestl.measure.networks import SHIPPED, find_network
 
 NEAR_NS, FAR_NS = 300.0, 420.0

@@ -223,6 +223,7 @@ class LocalRunner:
             "inputs": [vars(item) for item in plan.inputs],
             "seed": self.seed,
             "configuration": configuration,
+            "settings": {},
             "cores": list(plan.cores),
             "memory_limit_mib": self.memory_limit_mib,
             "sampling": self.sampling.to_dict(),

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bayestl.errors import EngineError
-from bayestl.measure.meter import Meter, Reading, WallClock
+from bayestl.measure.meter import Meter, Reading
+from bayestl.measure.meters.process import WallClock
 
 STEADY_WINDOW = 3
 STEADY_GAIN = 0.9

@@ -92,7 +92,7 @@ def test_an_engine_that_is_unknown(refused, tmp_path):
 
 
 def test_an_engine_that_is_not_installed(refused, tmp_path, monkeypatch):
-    monkeypatch.setattr("bayestl.measure.onnxruntime_engine.find_spec", lambda name: None)
+    monkeypatch.setattr("bayestl.measure.engines.onnxruntime.find_spec", lambda name: None)
     message = refused(*ARGUMENTS, "--output", tmp_path / "t.parquet")
     assert 'pip install "bayestl[onnxruntime]"' in message
 

@@ -25,6 +25,8 @@ ACTS = (
 
 class Staged:
     name = "staged"
+    format = "onnx"
+    settings = {}  # noqa: RUF012
 
     @property
     def scopes(self):
@@ -36,10 +38,16 @@ class Staged:
     def space(self, environment):
         return ConfigSpace({"act": Categorical(ACTS)})
 
+    def variables(self, environment, configuration):
+        return {}
+
+    def precision(self, configuration):
+        return "float32"
+
     def prepare(self):
         pass
 
-    def open(self, network, configuration):
+    def open(self, network, configuration, settings):
         act = configuration["act"]
         if act == "hang_build":
             time.sleep(600)
@@ -56,7 +64,7 @@ class Missing(Staged):
 class Broken(Staged):
     """Even the default configuration fails."""
 
-    def open(self, network, configuration):
+    def open(self, network, configuration, settings):
         raise Refusal(Status.INVALID, "no such operator")
 
 
@@ -66,7 +74,13 @@ class StagedSession:
         self.details = {"staged": True}
         self.effective = {"act": "work" if act == "ignore" else act}
 
-    def run(self, inputs):
+    def feed(self, inputs):
+        self.inputs = inputs
+
+    def outputs(self):
+        return self.result
+
+    def run(self):
         if self.act != "fast":
             time.sleep(0.002)
         outputs = {"y": np.linspace(0, 1, 1_000).reshape(1, -1)}
@@ -105,4 +119,4 @@ class StagedSession:
                 child = subprocess.Popen(["sleep", "600"])
                 Path(os.environ["STAGED_PIDS"]).write_text(f"{os.getpid()} {child.pid}")
                 time.sleep(600)
-        return outputs
+        self.result = outputs

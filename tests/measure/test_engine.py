@@ -3,7 +3,7 @@ import pytest
 from bayestl.data.environment import Environment
 from bayestl.errors import EngineError, EngineUnavailable
 from bayestl.measure.engine import ENGINES, Scope, load_engine
-from bayestl.measure.onnxruntime_engine import OnnxRuntime
+from bayestl.measure.engines.onnxruntime import OnnxRuntime
 
 HERE = Environment("here", engine="onnxruntime")
 
@@ -41,6 +41,6 @@ def test_options_without_effect_are_not_active():
 
 
 def test_an_engine_that_is_not_installed_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("bayestl.measure.onnxruntime_engine.find_spec", lambda name: None)
+    monkeypatch.setattr("bayestl.measure.engines.onnxruntime.find_spec", lambda name: None)
     with pytest.raises(EngineUnavailable, match=r'pip install "bayestl\[onnxruntime\]"'):
         OnnxRuntime().version()

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from bayestl.errors import EngineError
-from bayestl.measure.meter import CpuTime
+from bayestl.measure.meters.process import CpuTime
 from bayestl.measure.sampling import Sampling, sample
 
 

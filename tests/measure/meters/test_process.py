@@ -3,7 +3,8 @@ import time
 import pytest
 
 from bayestl.errors import EngineError
-from bayestl.measure.meter import CpuTime, Kind, PeakMemory, Reading, WallClock
+from bayestl.measure.meter import Kind, Reading
+from bayestl.measure.meters.process import CpuTime, PeakMemory, WallClock
 
 
 def test_a_value_is_missing_exactly_where_it_is_unavailable():

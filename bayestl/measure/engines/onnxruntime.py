@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayestl.data.environment import Environment
@@ -48,6 +47,8 @@ class OnnxRuntime:
     """The onnxruntime engine."""
 
     name = "onnxruntime"
+    format = "onnx"
+    settings: Mapping[str, str] = {}
 
     @property
     def scopes(self) -> Mapping[str, Scope]:
@@ -82,20 +83,28 @@ class OnnxRuntime:
             },
         )
 
+    def variables(self, environment: Environment, configuration: Configuration) -> dict[str, str]:
+        return {}
+
+    def precision(self, configuration: Configuration) -> str:
+        return "float32"
+
     def prepare(self) -> None:
         try:
             import onnxruntime  # noqa: F401
         except ImportError as error:
             raise EngineUnavailable(f"onnxruntime cannot be imported: {error}") from error
 
-    def open(self, network: Path, configuration: Configuration) -> OnnxRuntimeSession:
+    def open(
+        self, network: str, configuration: Configuration, settings: Mapping[str, Value]
+    ) -> OnnxRuntimeSession:
         return OnnxRuntimeSession(network, configuration)
 
 
 class OnnxRuntimeSession:
     """A network in onnxruntime; errors of the library become a `Refusal`."""
 
-    def __init__(self, network: Path, configuration: Configuration) -> None:
+    def __init__(self, network: str, configuration: Configuration) -> None:
         import onnxruntime
 
         self._ort = onnxruntime
@@ -103,7 +112,7 @@ class OnnxRuntimeSession:
         threads = _threads()
         try:
             self._session = onnxruntime.InferenceSession(
-                str(network), self._session_options(), providers=[PROVIDER]
+                network, self._session_options(), providers=[PROVIDER]
             )
         except Exception as error:
             raise _refusal(error) from error
@@ -158,12 +167,17 @@ class OnnxRuntimeSession:
             "threads_started": self._threads_started,
         }
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+    def feed(self, inputs: Mapping[str, np.ndarray]) -> None:
+        self._inputs = dict(inputs)
+
+    def run(self) -> None:
         try:
-            values = self._session.run(None, dict(inputs))
+            self._values = self._session.run(None, self._inputs)
         except Exception as error:
             raise _refusal(error) from error
-        return dict(zip(self._outputs, values, strict=True))
+
+    def outputs(self) -> Mapping[str, Any]:
+        return dict(zip(self._outputs, self._values, strict=True))
 
 
 def _options() -> dict[str, Integer | Ordinal | Categorical | Boolean]:
