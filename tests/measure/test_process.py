@@ -1,0 +1,176 @@
+"""Any program under a deadline and limits: how it ends is told, and nothing of it is left."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from bayestl.data.measurement import Status
+from bayestl.errors import EngineError
+from bayestl.measure.process import KEPT_ERRORS, KEPT_OUTPUT, run_process
+
+OFFSPRING = """
+import os, subprocess, sys, time
+children = [subprocess.Popen(["sleep", "600"]),
+            subprocess.Popen(["sleep", "600"], start_new_session=True)]
+with open(sys.argv[1] + ".partial", "w") as file:
+    file.write(" ".join(map(str, [os.getpid(), *(child.pid for child in children)])))
+os.rename(sys.argv[1] + ".partial", sys.argv[1])
+time.sleep(float(sys.argv[2]))
+"""
+
+PARENT = """
+import sys
+from bayestl.measure.process import run_process
+run_process(sys.argv[1:], timeout_s=120.0)
+"""
+
+
+def python(code, *arguments, timeout_s=30.0, **limits):
+    command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+    return run_process(command, timeout_s=timeout_s, **limits)
+
+
+def alive(pid):
+    """Whether a process runs; one that ended and was not yet reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_until(condition, seconds=30.0):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
+def family(path):
+    return [int(pid) for pid in path.read_text().split()]
+
+
+def test_a_program_reads_prints_and_ends():
+    ended = python("import sys; print(sys.stdin.read()[::-1]); print('e', file=sys.stderr)",
+                   stdin=b"abc")  # fmt: skip
+    assert (ended.code, ended.output, ended.errors) == (0, b"cba\n", "e")
+    assert ended.failure() is None
+
+
+def test_its_surroundings_are_what_was_asked_for(tmp_path):
+    core = min(os.sched_getaffinity(0))
+    code = """
+        import json, os, signal
+        print(json.dumps([os.getcwd(), os.environ.get("COLOUR"), os.environ.get("HOME"),
+                          sorted(os.sched_getaffinity(0)), sorted(os.listdir("/proc/self/fd"))]))
+    """
+    ended = python(code, folder=tmp_path, variables={"COLOUR": "red"}, cores=[core])
+    folder, colour, home, cores, descriptors = json.loads(ended.output)
+    assert (folder, colour, home, cores) == (str(tmp_path), "red", None, [core])
+    assert len(descriptors) == 4  # the three streams, and the folder that is being listed
+
+
+def test_what_it_used_is_told():
+    ended = python("x = bytearray(64 << 20)\nx = sum(range(2_000_000))")
+    assert 0 < ended.cpu_s
+    assert ended.seconds > 0
+    assert 64 < ended.peak_mib < 160
+
+
+def test_much_input_and_output_is_neither_a_deadlock_nor_kept():
+    code = """
+        import sys
+        data = sys.stdin.buffer.read()
+        for _ in range(24):
+            sys.stdout.buffer.write(data)
+        sys.stderr.write("x" * 100_000 + "the end")
+    """
+    ended = python(code, stdin=b"y" * (1 << 20))
+    assert ended.code == 0
+    assert len(ended.output) == KEPT_OUTPUT
+    assert len(ended.errors) <= KEPT_ERRORS
+    assert ended.errors.endswith("the end")
+
+
+def test_input_that_nobody_reads():
+    assert python("pass", stdin=b"y" * (1 << 20)).code == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "message"),
+    [
+        ("import sys; print('no way', file=sys.stderr); sys.exit(3)", "crash", "code 3: no way"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crash", "signal 11"),
+        ("import sys; sys.exit('CUDA error: out of memory')", "oom", "CUDA error"),
+        ("raise MemoryError", "oom", "MemoryError"),
+    ],
+)
+def test_every_death_has_a_type(code, status, message):
+    found, text = python(code).failure()
+    assert found is Status(status)
+    assert message in text
+
+
+def test_a_memory_limit():
+    ended = python("bytearray(1 << 30)", memory_limit_mib=256)
+    assert ended.failure()[0] is Status.OOM
+
+
+def test_a_program_that_cannot_be_started(tmp_path):
+    (tmp_path / "text").write_text("no program")
+    (tmp_path / "text").chmod(0o755)
+    for command in ("/no/such/program", str(tmp_path), str(tmp_path / "text")):
+        with pytest.raises(EngineError, match=f"cannot start {command}"):
+            run_process([command], timeout_s=10.0)
+    with pytest.raises(EngineError, match="cannot start"):
+        python("pass", folder="/no/such/folder")
+
+
+def test_the_deadline_ends_all_offspring(tmp_path):
+    ended = python(OFFSPRING, tmp_path / "pids", 600, timeout_s=2.0)
+    assert ended.timed_out
+    assert ended.failure()[0] is Status.TIMEOUT
+    pids = family(tmp_path / "pids")
+    assert len(pids) == 3
+    assert not any(map(alive, pids))
+
+
+def test_what_a_program_leaves_behind_ends_with_it(tmp_path):
+    ended = python(OFFSPRING, tmp_path / "pids", 0)  # its streams are still open
+    assert (ended.code, ended.timed_out) == (0, False)
+    assert not any(map(alive, family(tmp_path / "pids")))
+
+
+def test_an_interrupt_ends_all_offspring(tmp_path):
+    def interrupt(number, frame):
+        if (tmp_path / "pids").exists():
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+        with pytest.raises(KeyboardInterrupt):
+            python(OFFSPRING, tmp_path / "pids", 600)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert not any(map(alive, family(tmp_path / "pids")))
+
+
+def test_a_killed_caller_leaves_nothing(tmp_path):
+    program = [sys.executable, "-c", OFFSPRING, str(tmp_path / "pids"), "600"]
+    caller = subprocess.Popen([sys.executable, "-c", PARENT, *program])
+    try:
+        assert wait_until((tmp_path / "pids").exists)
+        assert all(map(alive, family(tmp_path / "pids")))
+    finally:
+        caller.kill()
+        caller.wait()
+    assert wait_until(lambda: not any(map(alive, family(tmp_path / "pids"))))
