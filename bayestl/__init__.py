@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from bayestl.data.space import ConfigSpace as ConfigSpace
     from bayestl.data.specification import read_specification as read_specification
     from bayestl.data.table import MeasurementTable as MeasurementTable
+    from bayestl.measure.program import ProgramRunner as ProgramRunner
     from bayestl.measure.replay import ReplayRunner as ReplayRunner
     from bayestl.measure.runner import LocalRunner as LocalRunner
     from bayestl.models.conformalized import Conformal as Conformal
@@ -88,6 +89,7 @@ _HOMES = {
     "Ordinal": "data.options",
     "PooledBoostedTrees": "baselines.trees",
     "PosteriorVariance": "acquisition.variance",
+    "ProgramRunner": "measure.program",
     "RandomForest": "baselines.trees",
     "RandomSampling": "acquisition.uninformed",
     "Real": "data.options",

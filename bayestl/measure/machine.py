@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bayestl.data.environment import Environment
 from bayestl.errors import UnknownEnvironment
 
 FLAGS = (
@@ -61,6 +62,24 @@ def format_cores(cores: tuple[int, ...]) -> str:
         else:
             parts.append([core])
     return ",".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)
+
+
+def cores_for(environment: Environment) -> tuple[int, ...]:
+    """The cores that an environment's setting `cores` asks for; all available ones unless set.
+
+    Raises
+    ------
+    UnknownEnvironment
+        If it is no list of cores, or names one that this process may not use.
+    """
+    available = available_cores()
+    cores = parse_cores(str(environment.settings.get("cores", format_cores(available))))
+    if not set(cores) <= set(available):
+        raise UnknownEnvironment(
+            f"environment {environment.name!r}: asks for cores {format_cores(cores)}, "
+            f"this process may use {format_cores(available)}"
+        )
+    return cores
 
 
 @cache

@@ -2,18 +2,22 @@
 
 import json
 import math
+import sys
 
 import pandas as pd
 import pytest
 
 from bayestl.data.environment import Environment
-from bayestl.data.measurement import Measurement, Status
+from bayestl.data.measurement import Measurement, Metric, Status
 from bayestl.data.options import Boolean, Integer
+from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import UnknownEnvironment
+from bayestl.measure.program import ProgramRunner
 from bayestl.measure.replay import ReplayRunner
 from bayestl.measure.runner import LocalRunner
 from bayestl.measure.sampling import Sampling
+from bayestl.measure.template import Template
 
 
 def local():
@@ -38,7 +42,19 @@ def replay():
     return ReplayRunner(table), environment
 
 
-@pytest.fixture(scope="module", params=[local, replay])
+def program():
+    code = "import sys; print('{\"latency\": [%s, 2, 3]}' % sys.argv[1])"
+    options = ConfigSpace({"threads": Integer(1, 4), "spin": Boolean()})
+    runner = ProgramRunner(
+        [sys.executable, "-c", Template.literal(code), "{threads}"],
+        options,
+        [Metric("latency", "ms")],
+        flags={"spin": ["--spin"]},
+    )
+    return runner, Environment("one core", settings={"cores": "0"})
+
+
+@pytest.fixture(scope="module", params=[local, replay, program])
 def subject(request):
     return request.param()
 
