@@ -13,8 +13,9 @@ from bayestl.data.environment import Environment
 from bayestl.errors import UnknownEnvironment
 
 FLAGS = (
-    *("sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni"),
-    *("avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "hypervisor"),
+    *("sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx_vnni_int8", "avx_ne_convert"),
+    *("avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_tile", "amx_int8", "amx_bf16", "hypervisor"),
     *("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2"),
 )
 """Instruction sets that change how fast a network runs."""
@@ -83,13 +84,15 @@ def cores_for(environment: Environment) -> tuple[int, ...]:
 
 
 @cache
-def physical_cores() -> int:
-    """How many cores the machine has, threads of one core counted once."""
+def physical_cores(among: tuple[int, ...] | None = None) -> int:
+    """How many cores the machine has, or those logical ones are of; threads of one count once."""
+    logical = ["[0-9]*"] if among is None else among
     siblings = {
         read_text(path)
-        for path in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/topology/thread_siblings_list")
+        for core in logical
+        for path in Path("/sys/devices/system/cpu").glob(f"cpu{core}/topology/thread_siblings_list")
     }
-    return len(siblings - {None}) or os.cpu_count() or 1
+    return len(siblings - {None}) or len(among or ()) or os.cpu_count() or 1
 
 
 @cache
@@ -117,6 +120,15 @@ def processor_flags() -> tuple[str, ...]:
 def governor(core: int = 0) -> str | None:
     """The frequency governor of a core, such as ``"performance"``."""
     return read_text(f"/sys/devices/system/cpu/cpu{core}/cpufreq/scaling_governor")
+
+
+def turbo() -> bool | None:
+    """Whether the processor may exceed its base clock."""
+    for path, on in (("intel_pstate/no_turbo", "0"), ("cpufreq/boost", "1")):
+        text = read_text(f"/sys/devices/system/cpu/{path}")
+        if text is not None:
+            return text == on
+    return None
 
 
 def memory_mib() -> dict[str, float | None]:
