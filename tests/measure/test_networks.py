@@ -6,6 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bayestl.errors import NetworkError
+from bayestl.measure.architectures import ARCHITECTURES
 from bayestl.measure.networks import SHIPPED, find_network
 from bayestl.measure.onnx_file import read_inputs
 
@@ -45,6 +46,49 @@ def test_types_and_open_dimensions(tmp_path):
     assert found == [
         "ids int64 5x128", "image float32 5x3x224x320", "mask bool 5x64", "scale float64 scalar"
     ]  # fmt: skip
+
+
+def test_the_size_takes_every_open_dimension(tmp_path):
+    path = save(
+        tmp_path / "n.onnx",
+        [("ids", 7, ["batch", "length"]), ("image", 1, [None, None, None, 320]),
+         ("mask", 9, ["batch", 64])],
+    )  # fmt: skip
+    found = [str(item) for item in find_network(path).inputs(1, 48)]
+    assert found == ["ids int64 1x48", "image float32 1x3x48x320", "mask bool 1x64"]
+    with pytest.raises(NetworkError, match="expected a size of at least 1, got 0"):
+        find_network(path).inputs(1, 0)
+
+
+def test_another_fixed_size_is_told():
+    network = find_network("squeezenet")
+    assert network.inputs(1, 224) == network.inputs(1)
+    with pytest.raises(NetworkError, match=r"a size of \[224\], which the file fixes, got 3"):
+        network.inputs(1, 3)  # the channels are no size
+
+
+def test_masks_are_ones_and_other_whole_numbers_zero_or_one(tmp_path):
+    path = save(tmp_path / "n.onnx", [("ids", 7, [1, 4]), ("attention_mask", 7, [1, 4])])
+    assert [(item.low, item.below) for item in find_network(path).inputs(1)] == [(0, 2), (1, 2)]
+
+
+def test_an_architecture_is_a_network_without_a_file():
+    pytest.importorskip("transformers")
+    network = find_network("bert_tiny")
+    assert (network.path, network.formats) == (None, ("onnx", "torch"))
+    assert find_network("squeezenet").formats == ("onnx",)
+    assert [str(item) for item in network.inputs(2)] == [
+        "input_ids int64 2x128", "attention_mask int64 2x128"
+    ]  # fmt: skip
+    assert [(item.low, item.below) for item in network.inputs(2, 8)] == [(0, 30_522), (1, 2)]
+    with pytest.raises(NetworkError, match="expected a size of 1 to 512 tokens, got 513"):
+        network.inputs(2, 513)
+    with pytest.raises(NetworkError, match="expected a size of 224 pixels a side, got 96"):
+        find_network("deit_tiny").inputs(1, 96)
+
+
+def test_no_name_means_two_networks():
+    assert not SHIPPED.keys() & ARCHITECTURES.keys()
 
 
 def test_weights_among_the_inputs_are_no_inputs(tmp_path):
