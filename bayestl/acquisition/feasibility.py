@@ -19,13 +19,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from bayestl.data.measurement import Status
+from bayestl.data.measurement import TRANSIENT, Status
 from bayestl.data.space import ConfigSpace, Configuration
 from bayestl.data.table import ENVIRONMENT, STATUS, MeasurementTable
 from bayestl.models.encoding import Encoding
-
-NOT_THE_CONFIGURATION = frozenset({Status.CONTAMINATED})
-"""Says nothing about the configuration: something else disturbed the machine."""
 
 NOT_TRANSFERRED = frozenset({Status.UNSUPPORTED})
 """In a source, says something about that machine or build alone."""
@@ -72,7 +69,7 @@ class Feasibility:
         table.environment(target)
         status = table.frame[STATUS]
         at_target = (table.frame[ENVIRONMENT] == target).to_numpy()
-        telling = ~status.isin(NOT_THE_CONFIGURATION).to_numpy()
+        telling = ~status.isin(TRANSIENT).to_numpy()
         telling &= at_target | ~status.isin(NOT_TRANSFERRED).to_numpy()
         table, at_target = table.select(telling), at_target[telling]
         ok = (table.frame[STATUS] == Status.OK.value).to_numpy()

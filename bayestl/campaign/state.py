@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bayestl.data.measurement import Measurement, Status
+from bayestl.data.measurement import TRANSIENT, Measurement
 from bayestl.data.space import Configuration
 from bayestl.errors import CampaignError
 
@@ -109,6 +109,6 @@ class State:
         return frozenset(
             attempt.number
             for attempt in self.attempts
-            if attempt.measurement.status is not Status.CONTAMINATED
+            if attempt.measurement.status not in TRANSIENT
             or tries[attempt.number] >= MAX_ATTEMPTS
         )

@@ -25,6 +25,11 @@ class Status(StrEnum):
     BAD_OUTPUT = "bad_output"  # ran, but computed something else
     IMPLAUSIBLE = "implausible"  # faster than the work allows
     CONTAMINATED = "contaminated"  # something else disturbed the machine
+    DEVICE_LOST = "device_lost"  # an accelerator went away
+
+
+TRANSIENT = frozenset({Status.CONTAMINATED, Status.DEVICE_LOST})
+"""Says nothing about the configuration, which is worth another measurement."""
 
 
 @dataclass(frozen=True)

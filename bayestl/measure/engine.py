@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bayestl.data.environment import Environment
@@ -29,6 +30,22 @@ ENGINES: Mapping[str, str] = {
     "openvino": "bayestl.measure.engines.openvino:OpenVINO",
 }
 """Engine's name -> ``module:class``. Specification files name a key, never a module."""
+
+TOLERANCES: Mapping[str, float] = MappingProxyType(
+    {
+        "float64": 1e-2,
+        "float32": 1e-2,
+        "tf32": 2e-2,
+        "float16": 3e-2,
+        "bfloat16": 6e-2,
+        "int8": 2e-1,
+    }
+)
+"""Precision -> how far outputs may be from the reference's, relative to their root mean square.
+
+Wide enough for another order of summation through a deep network, and for the 10, 7 or
+7 bits that the significand of a shorter format keeps; far below what a wrong kernel does.
+"""
 
 
 class Scope(StrEnum):
@@ -130,7 +147,7 @@ class Engine(Protocol):
         ...
 
     def precision(self, configuration: Configuration) -> str:
-        """What is computed in, as in `outputs.TOLERANCES`, such as ``"float32"``."""
+        """What is computed in, as in `TOLERANCES`, such as ``"float32"``."""
         ...
 
     def prepare(self) -> None:

@@ -2,20 +2,21 @@
 
 Virtual cores may be near (they share a core or a cache) or far (another socket) and
 change place while nobody looks; no counter of the system shows it, and a network on
-two threads runs up to twice as long. Run as a program of its own, which imports
-nothing: it forks, and a process with threads had better not.
+two threads runs up to twice as long. To be called in a process without threads: it forks.
 """
 
 from __future__ import annotations
 
-import json
 import mmap
 import os
-import sys
 import time
+from collections.abc import Sequence
 
 BOUNCES, BLOCK, PARTNER = 4_000, 100, 64
 """Round trips, round trips a block, and the partner's byte: on a cache line of its own."""
+
+NEAR_NS, FAR_NS = 300.0, 420.0
+"""One way of a cache line under this interpreter: below is near, above is far."""
 
 
 def bounce_ns(first: int, second: int) -> list[float]:
@@ -57,5 +58,13 @@ def _partner(line: mmap.mmap, parent: int) -> None:
         value ^= 1
 
 
-if __name__ == "__main__":
-    print(json.dumps(bounce_ns(int(sys.argv[1]), int(sys.argv[2]))))
+def typical_ns(blocks: Sequence[float]) -> float:
+    """The lower quartile of what `bounce_ns` returned."""
+    return sorted(blocks)[len(blocks) // 4]
+
+
+def regime(bounce_ns: float | None) -> str:
+    """``near``, ``far``, ``between`` or, for None, ``unknown``."""
+    if bounce_ns is None:
+        return "unknown"
+    return "near" if bounce_ns < NEAR_NS else "far" if bounce_ns > FAR_NS else "between"

@@ -1,10 +1,13 @@
-"""How one measurement is timed: warm up until steady, then keep every sample."""
+"""How one measurement is timed: warm up until steady, then sample until the median is known."""
 
 from __future__ import annotations
 
 import gc
+import math
+import random
 import statistics
 import time
+from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +20,10 @@ STEADY_WINDOW = 3
 STEADY_GAIN = 0.9
 """Warm-up ends when the last three calls took at least 0.9 of the three before."""
 
+NORMAL_95 = 1.959964
+PHASE_S = 0.1
+"""A long window begins at a random moment within this time: counters step that often."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -26,8 +33,10 @@ class Sampling:
     ----------
     warmup_iterations, warmup_s : the warm-up's floor; both must be reached
     warmup_limit_s : the warm-up ends here even where calls still become faster
-    min_samples : taken however long they last
-    sample_s : after `min_samples`, sampling ends when this time has passed
+    min_samples, min_sample_s : the samples' floor; both must be reached
+    interval : sampling ends when the 95 % confidence interval of the median is within
+        this part of it on either side
+    sample_s : or when this time has passed and there are `min_samples`
     max_samples : or when there are this many
 
     More samples of one process stop helping at about ten: processes differ by more
@@ -39,16 +48,18 @@ class Sampling:
     warmup_s: float = 0.05
     warmup_limit_s: float = 0.5
     min_samples: int = 10
+    min_sample_s: float = 0.05
+    interval: float = 0.01
     sample_s: float = 0.3
     max_samples: int = 1_000
 
     def __post_init__(self) -> None:
         counts_ok = self.warmup_iterations >= 1 and 1 <= self.min_samples <= self.max_samples
-        times_ok = self.warmup_s >= 0 and self.warmup_limit_s >= 0 and self.sample_s >= 0
-        if not (counts_ok and times_ok):
+        times = (self.warmup_s, self.warmup_limit_s, self.min_sample_s, self.sample_s)
+        if not (counts_ok and min(times) >= 0 and self.interval >= 0):
             raise EngineError(
-                "expected warmup_iterations >= 1, 1 <= min_samples <= max_samples and times >= 0, "
-                f"got {self!r}"
+                "expected warmup_iterations >= 1, 1 <= min_samples <= max_samples, times and "
+                f"interval >= 0, got {self!r}"
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -62,19 +73,30 @@ class Samples:
 
     Parameters
     ----------
-    warmup_ms, latency_ms : every call's time, in order
+    warmup_ms, latency_ms : every call's time, in order; nothing is dropped
     steady : whether the warm-up ended because calls no longer became faster
-    readings : of each further meter, over all samples together
+    interval : relative half width of the median's 95 % confidence interval; None for
+        fewer than six samples, which have none
+    readings : of each further meter, over all the calls of its window
+    calls : how many calls those were, for a meter whose reading grows with them
+    disturbance : why a meter's reading should not be trusted
     """
 
     warmup_ms: Sequence[float]
     latency_ms: Sequence[float]
     steady: bool
+    interval: float | None
     readings: Mapping[str, Reading]
+    calls: Mapping[str, int]
+    disturbance: str | None
 
 
 def sample(call: Callable[[], Any], sampling: Sampling, meters: Mapping[str, Meter]) -> Samples:
-    """Call until steady, then time further calls; garbage collection is off meanwhile."""
+    """Call until steady, then time further calls; garbage collection is off meanwhile.
+
+    Meters that a short window serves read it together with the clock. Each of the others
+    then gets a window as long as it needs, in which calls are counted, not timed.
+    """
     gc.collect()
     gc.disable()
     try:
@@ -82,13 +104,43 @@ def sample(call: Callable[[], Any], sampling: Sampling, meters: Mapping[str, Met
         for meter in (clock, *meters.values()):
             meter.open()
         warmup, steady = _warm_up(call, clock, sampling)
-        for meter in meters.values():
+        prompt, patient = {}, {}
+        for name, meter in meters.items():
+            (patient if meter.window_s > sampling.min_sample_s else prompt)[name] = meter
+        for meter in prompt.values():
             meter.begin()
         latency = _timed(call, clock, sampling)
-        readings = {name: meter.end() for name, meter in meters.items()}
-        return Samples(warmup, latency, steady, readings)
+        readings = {name: meter.end() for name, meter in prompt.items()}
+        calls = {name: len(latency) for name, meter in prompt.items() if meter.accumulates}
+        for name, meter in patient.items():
+            readings[name], calls[name] = _long_window(call, meter)
+        disturbances = [why for meter in meters.values() if (why := meter.disturbance())]
+        return Samples(
+            warmup, latency, steady, median_interval(latency), readings, calls,
+            "; ".join(disturbances) or None,
+        )  # fmt: skip
     finally:
         gc.enable()
+        for meter in meters.values():
+            meter.close()
+
+
+def median_interval(samples: Sequence[float]) -> float | None:
+    """Relative half width of the 95 % confidence interval of the median.
+
+    By order statistics: the median is between the samples of rank n/2 -+ 1.96 sqrt(n)/2
+    with about 95 % probability, whatever the distribution (Conover, 1999, section 3.2).
+    """
+    return _interval(sorted(samples))
+
+
+def _interval(ordered: Sequence[float]) -> float | None:
+    n = len(ordered)
+    spread = NORMAL_95 * math.sqrt(n) / 2
+    low, high = math.floor(n / 2 - spread), math.ceil(n / 2 + spread)
+    if low < 0 or high > n - 1:
+        return None
+    return (ordered[high] - ordered[low]) / 2 / statistics.median(ordered)
 
 
 def _warm_up(call: Callable[[], Any], clock: Meter, sampling: Sampling) -> tuple[list[float], bool]:
@@ -112,12 +164,28 @@ def _is_steady(times: Sequence[float]) -> bool:
 
 
 def _timed(call: Callable[[], Any], clock: Meter, sampling: Sampling) -> list[float]:
-    started, times = time.perf_counter(), []
+    started, times, ordered = time.perf_counter(), [], []
     while len(times) < sampling.max_samples:
         times.append(_time_once(call, clock))
-        if len(times) >= sampling.min_samples and time.perf_counter() - started > sampling.sample_s:
+        insort(ordered, times[-1])
+        elapsed = time.perf_counter() - started
+        if len(times) < sampling.min_samples or elapsed < sampling.min_sample_s:
+            continue
+        interval = _interval(ordered)
+        if elapsed >= sampling.sample_s or (interval is not None and interval <= sampling.interval):
             break
     return times
+
+
+def _long_window(call: Callable[[], Any], meter: Meter) -> tuple[Reading, int]:
+    """The meter's reading over its window, and the number of calls in it."""
+    time.sleep(random.uniform(0, PHASE_S))  # noqa: S311
+    started, calls = time.perf_counter(), 0
+    meter.begin()
+    while not calls or time.perf_counter() - started < meter.window_s:
+        call()
+        calls += 1
+    return meter.end(), calls
 
 
 def _time_once(call: Callable[[], Any], clock: Meter) -> float:

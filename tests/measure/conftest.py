@@ -7,7 +7,12 @@ from bayestl.measure.runner import LocalRunner
 from bayestl.measure.sampling import Sampling
 
 QUICK = Sampling(
-    warmup_iterations=1, warmup_s=0.0, warmup_limit_s=0.02, min_samples=3, sample_s=0.0
+    warmup_iterations=1,
+    warmup_s=0.0,
+    warmup_limit_s=0.02,
+    min_samples=3,
+    min_sample_s=0.0,
+    sample_s=0.0,
 )
 
 
@@ -16,7 +21,7 @@ def staged():
     """A function that makes a runner with the staged engine, which children can import."""
 
     def make(engine="Staged", **settings):
-        settings = {"sampling": QUICK, "timeout_s": 30.0, **settings}
+        settings = {"sampling": QUICK, "timeout_s": 30.0, "disturbance_limit": None, **settings}
         return LocalRunner(engines={"staged": f"staged_engine:{engine}"}, **settings)
 
     with pytest.MonkeyPatch.context() as patch:

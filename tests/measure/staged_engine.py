@@ -19,7 +19,7 @@ from bayestl.measure.engine import Refusal, Scope
 ACTS = (
     *("work", "hang_build", "hang_run", "abort", "segfault", "kill", "exit", "raise", "oom"),
     *("bad_alloc", "refuse", "ignore", "wrong", "nan", "shape", "nothing", "fast", "chatter"),
-    "offspring",
+    *("offspring", "lose", "stop_clock", "kill_server"),
 )
 
 
@@ -112,6 +112,14 @@ class StagedSession:
                 outputs["y"] = outputs["y"].reshape(10, 100)
             case "nothing":
                 outputs = {}
+            case "lose":
+                raise RuntimeError("CUDA error: unspecified launch failure")
+            case "stop_clock":
+                now = time.perf_counter_ns()
+                time.perf_counter_ns = lambda: now
+            case "kill_server":
+                os.kill(os.getppid(), signal.SIGKILL)
+                time.sleep(600)
             case "chatter":
                 os.write(1, b"x" * 300_000)
                 os.write(2, b'{"status": "ok"}\n' * 20_000)

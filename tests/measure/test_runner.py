@@ -18,7 +18,7 @@ SHORT = Sampling(warmup_s=0.0, warmup_limit_s=0.05, min_samples=5, sample_s=0.02
 @pytest.fixture(scope="module")
 def runner():
     pytest.importorskip("onnxruntime")
-    return LocalRunner(sampling=SHORT)
+    return LocalRunner(sampling=SHORT, disturbance_limit=None)  # tests run beside each other
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_what_was_asked_takes_effect(runner, squeezenet, configuration, threads)
     ],
 )
 def test_nonsense_never_reaches_the_engine(runner, squeezenet, configuration, monkeypatch):
-    monkeypatch.setattr("bayestl.measure.runner.measure_in_child", None)
+    monkeypatch.setattr("bayestl.measure.zygote.Zygote.run", None)
     measured = runner.run(configuration, squeezenet)
     assert measured.status is Status.INVALID
     assert next(iter(configuration)) in measured.message
@@ -175,6 +175,9 @@ def test_a_default_configuration_that_fails_is_an_error(staged, staged_environme
         ("shape", Status.BAD_OUTPUT, r"shape \[10, 100\] instead of \[1, 1000\]"),
         ("nothing", Status.BAD_OUTPUT, "gave no output"),
         ("fast", Status.IMPLAUSIBLE, "times faster than the default"),
+        ("lose", Status.DEVICE_LOST, "unspecified launch failure"),
+        ("stop_clock", Status.IMPLAUSIBLE, "the clock stood still"),
+        ("kill_server", Status.CRASH, "lost with the process that served it"),
         ("chatter", Status.OK, ""),
     ],
 )
@@ -186,7 +189,7 @@ def test_every_outcome_has_its_status(staged_runner, staged_environment, act, st
 
 
 def test_what_went_wrong_does_not_last(staged_runner, staged_environment):
-    for act in ("abort", "work", "oom", "work"):
+    for act in ("abort", "work", "oom", "work", "kill_server", "work", "stop_clock", "work"):
         assert staged_runner.run({"act": act}, staged_environment).ok == (act == "work")
 
 

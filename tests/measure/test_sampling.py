@@ -3,11 +3,12 @@ import itertools
 import statistics
 import time
 
+import numpy as np
 import pytest
 
 from bayestl.errors import EngineError
 from bayestl.measure.meters.process import CpuTime
-from bayestl.measure.sampling import Sampling, sample
+from bayestl.measure.sampling import Sampling, median_interval, sample
 
 
 class Clock:
@@ -47,12 +48,69 @@ def test_a_warm_up_that_never_ends_is_cut_and_told(monkeypatch):
 
 @pytest.mark.parametrize(
     ("duration_ms", "count"),
-    [(1_000, 10), (10, 31), (0.001, 1_000)],  # min_samples, sample_s, max_samples
+    [(1_000, 10), (10, 30), (0.001, 1_000)],  # min_samples, sample_s, max_samples
+    # (the durations alternate, so that the median's interval stays wide)
 )
 def test_sampling_ends_by_count_and_time(monkeypatch, duration_ms, count):
+    clock = Clock(itertools.cycle([0.9 * duration_ms, 1.1 * duration_ms]), monkeypatch)
+    found = sample(clock.call, Sampling(warmup_s=0.0), {})
+    assert len(found.latency_ms) == count
+
+
+@pytest.mark.parametrize(
+    ("duration_ms", "count"),
+    [(10, 10), (1, 50), (1_000, 10)],  # min_samples, min_sample_s, min_samples
+)
+def test_sampling_ends_when_the_median_is_known(monkeypatch, duration_ms, count):
     clock = Clock(itertools.repeat(duration_ms), monkeypatch)
     found = sample(clock.call, Sampling(warmup_s=0.0), {})
     assert len(found.latency_ms) == count
+    assert found.interval == 0.0
+
+
+def test_the_interval_of_the_median_covers_it():
+    rng = np.random.default_rng(0)
+    for n in (10, 25, 101):
+        draws = rng.lognormal(0.0, 0.3, (2_000, n))
+        half = np.array([median_interval(row) for row in draws])
+        near = np.abs(np.median(draws, axis=1) - 1.0) <= 2 * half * np.median(draws, axis=1)
+        assert near.mean() > 0.95  # an interval twice as wide surely does
+        ordered = np.sort(draws, axis=1)
+        spread = 1.96 * np.sqrt(n) / 2
+        low, high = int(np.floor(n / 2 - spread)), int(np.ceil(n / 2 + spread))
+        covered = (ordered[:, low] <= 1.0) & (ordered[:, high] >= 1.0)
+        assert 0.94 < covered.mean() <= 1.0
+        assert half == pytest.approx(
+            (ordered[:, high] - ordered[:, low]) / 2 / np.median(draws, axis=1)
+        )
+    assert median_interval([1.0, 2.0, 3.0]) is None
+
+
+def test_a_meter_that_needs_time_gets_a_window_of_its_own(monkeypatch):
+    class Patient(CpuTime):
+        window_s = 2.0
+
+        def begin(self):
+            self.calls_before = calls
+
+        def end(self):
+            return calls - self.calls_before
+
+        def disturbance(self):
+            return "another process was there"
+
+    calls, clock = 0, Clock(itertools.repeat(10), monkeypatch)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+
+    def call():
+        nonlocal calls
+        calls += 1
+        clock.call()
+
+    found = sample(call, Sampling(), {"energy": Patient()})
+    assert found.readings["energy"] == found.calls["energy"] == 200
+    assert calls == 200 + len(found.latency_ms) + len(found.warmup_ms)
+    assert found.disturbance == "another process was there"
 
 
 def test_nothing_is_dropped_and_the_meters_cover_the_samples_alone(monkeypatch):

@@ -1,0 +1,310 @@
+"""`Zygote`: the measuring process, seen from its parent. Every job has a deadline.
+
+A zygote has imported an engine and built nothing; each job is done by a fork of it (see
+`child`). The parent waits in `select`, never spins, and whatever happens, an interrupt
+included, the job's whole process group is killed and reaped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from bayestl.data.measurement import Status
+from bayestl.errors import EngineUnavailable
+from bayestl.measure.child import receive, send, status_of
+from bayestl.measure.machine import kernel_kills
+
+KEPT_TEXT = 4_000
+"""Characters of a child's standard error that a message may quote."""
+
+KEPT_ANSWER = 16 * 1024 * 1024
+CHUNK = 65_536
+
+PREPARE_S, END_S = 120.0, 10.0
+"""How long an engine's import may take, and the death of a killed child."""
+
+PLACEMENT_S = 10.0
+MOST_WAITING = 4
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: its answer, or a status and a message where it gave none.
+
+    `cpu_s` is the CPU time of the process that did it, start to end.
+    """
+
+    status: Status
+    message: str
+    answer: Mapping[str, Any]
+    cpu_s: float = 0.0
+
+
+class Zygote:
+    """A process with an engine imported, from which jobs are forked one at a time.
+
+    Parameters
+    ----------
+    engine : ``module:class``; None for jobs that need none
+    variables : environment variables that it has beside this process's
+    fork : False does the one job in the process itself, which then ends: a fresh process
+    """
+
+    def __init__(
+        self, engine: str | None, variables: Mapping[str, str] | None = None, *, fork: bool = True
+    ) -> None:
+        self.engine, self.variables, self.fork = engine, dict(variables or {}), fork
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(self, request: Mapping[str, Any], timeout_s: float) -> Outcome:
+        """The outcome of a job, which has `timeout_s` seconds.
+
+        Raises
+        ------
+        EngineUnavailable
+            If the engine cannot be imported.
+        """
+        kills = kernel_kills()
+        streams, end = _Streams(), _Death(None, 0.0)
+        with _pipe() as answers, _pipe() as output, _pipe() as errors:
+            message = {**request, "do": "start", "fork": self.fork, "engine": self.engine}
+            sinks = {answers: streams.read_answer, output: streams.read_output}
+            try:
+                self._start(message, [answers.write, output.write, errors.write])
+                for pipe in (answers, output, errors):
+                    pipe.close_write()
+                streams.follow({**sinks, errors: streams.read_errors}, timeout_s)
+            except BaseException:
+                self.close()  # with all that it has forked
+                raise
+            end = self._end()
+        if not streams.answered:
+            return Outcome(Status.TIMEOUT, f"not finished after {timeout_s:g} s", {}, end.cpu_s)
+        try:
+            answer = json.loads(streams.answer)
+            status = Status(answer["status"])
+        except (ValueError, KeyError, TypeError):
+            text = streams.errors.decode(errors="replace").strip()
+            return _death(end, text, kills)
+        return Outcome(status, answer.get("message", "")[:KEPT_TEXT], answer, end.cpu_s)
+
+    def close(self) -> None:
+        """End the process, and with it whatever it has forked."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        self._channel.close()  # it kills its child's group, and ends
+        try:
+            process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        for kill in (os.killpg, os.kill):  # a job that it did itself may have offspring
+            with suppress(ProcessLookupError):
+                kill(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def _start(self, message: Mapping[str, Any], descriptors: list[int]) -> None:
+        for last in (False, True):
+            if self._process is None:
+                self._launch()
+            try:
+                send(self._channel, message, descriptors)
+                return
+            except OSError:  # it was killed while nobody looked
+                self.close()
+                if last:
+                    raise
+
+    def _launch(self) -> None:
+        ours, theirs = socket.socketpair()
+        command, environment = module_command("bayestl.measure.child", str(theirs.fileno()))
+        with theirs:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+                env={**environment, **self.variables},
+            )
+        self._channel = ours
+        if not self.fork:  # the job pays for the import, as any fresh process does
+            return
+        try:
+            prepared = self._ask({"do": "prepare", "engine": self.engine}, PREPARE_S)
+        except BaseException:
+            self.close()
+            raise
+        if prepared is None or "error" in prepared:
+            self.close()
+            reason = prepared["error"] if prepared else "the process ended"
+            raise EngineUnavailable(f"the engine {self.engine} cannot be imported: {reason}")
+
+    def _ask(self, message: Mapping[str, Any], timeout_s: float) -> dict[str, Any] | None:
+        """What the process answers; None where it ended or has no answer in time."""
+        self._channel.settimeout(timeout_s)
+        try:
+            send(self._channel, message)
+            received = receive(self._channel)
+        except OSError:
+            return None
+        finally:
+            self._channel.settimeout(None)
+        return received[0] if received else None
+
+    def _end(self) -> _Death:
+        """Have the job's process killed and reaped; how it ended."""
+        if not self.fork:
+            process = self._process
+            assert process is not None  # it was started for this job
+            before = os.times()
+            self.close()
+            after = os.times()
+            spent = after.children_user + after.children_system
+            return _Death(process.returncode, spent - before.children_user - before.children_system)
+        ended = self._ask({"do": "end"}, END_S)
+        if ended is None:
+            self.close()
+            return _Death(None, 0.0)
+        return _Death(ended["code"], ended["cpu_s"])
+
+
+class Zygotes:
+    """The zygotes of a runner, one for each engine and its environment variables.
+
+    Parameters
+    ----------
+    fork : False for a fresh process for each job; see `Zygote`
+    """
+
+    def __init__(self, *, fork: bool = True) -> None:
+        self._fork = fork
+        self._waiting: dict[tuple[str, tuple[tuple[str, str], ...]], Zygote] = {}
+        self.plain = Zygote(None)
+
+    def of(self, engine: str, variables: Mapping[str, str]) -> Zygote:
+        """The one with this engine imported; of many, those used last are kept."""
+        key = engine, tuple(sorted(variables.items()))
+        zygote = self._waiting.pop(key, None) or Zygote(engine, variables, fork=self._fork)
+        self._waiting[key] = zygote
+        while len(self._waiting) > MOST_WAITING:
+            self._waiting.pop(next(iter(self._waiting))).close()
+        return zygote
+
+    def close(self) -> None:
+        """End them all."""
+        for zygote in (self.plain, *self._waiting.values()):
+            zygote.close()
+        self._waiting.clear()
+
+
+def bounced(zygote: Zygote, cores: Sequence[int]) -> float | None:
+    """How far two cores are from each other in ns (see `placement`); None if it cannot be told."""
+    pair, limits = list(cores), {"cores": None, "memory_limit_mib": None}
+    return zygote.run({"job": "place", "pair": pair, **limits}, PLACEMENT_S).answer.get("bounce_ns")
+
+
+def module_command(module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    """The arguments and the environment that run a module with this process's module path.
+
+    -P keeps the working directory off the path, where a stray numpy.py could lie.
+    """
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    return [sys.executable, "-P", "-m", module, *arguments], {**os.environ, "PYTHONPATH": path}
+
+
+@dataclass(frozen=True)
+class _Death:
+    """The exit code of a job's process, negative for a signal, and its CPU time."""
+
+    code: int | None
+    cpu_s: float
+
+
+class _Pipe:
+    """A pipe whose writing end is given away."""
+
+    def __init__(self) -> None:
+        self.read, self.write = os.pipe()
+        self._writable = True
+
+    def close_write(self) -> None:
+        if self._writable:
+            self._writable = False
+            os.close(self.write)
+
+
+@contextmanager
+def _pipe() -> Iterator[_Pipe]:
+    pipe = _Pipe()
+    try:
+        yield pipe
+    finally:
+        pipe.close_write()
+        os.close(pipe.read)
+
+
+@dataclass
+class _Streams:
+    """What comes from a job's process, bounded whatever it prints."""
+
+    answer: bytes = b""
+    errors: bytes = b""
+    answered: bool = False
+
+    def follow(self, sinks: Mapping[_Pipe, Any], timeout_s: float) -> None:
+        """Read until the answer ends, which is when the process ends, or the deadline."""
+        deadline = time.monotonic() + timeout_s
+        with selectors.DefaultSelector() as selector:
+            for pipe, sink in sinks.items():
+                selector.register(pipe.read, selectors.EVENT_READ, sink)
+            while not self.answered and (remaining := deadline - time.monotonic()) > 0:
+                for key, _ in selector.select(remaining):
+                    chunk = os.read(key.fd, CHUNK)
+                    key.data(chunk)
+                    if not chunk:
+                        selector.unregister(key.fd)
+            for key in list(selector.get_map().values()):  # last words, already in the pipe
+                os.set_blocking(key.fd, False)
+                with suppress(BlockingIOError):
+                    key.data(os.read(key.fd, CHUNK))
+
+    def read_output(self, chunk: bytes) -> None:
+        """What an engine prints is of no use, and must not block it."""
+
+    def read_errors(self, chunk: bytes) -> None:
+        self.errors = (self.errors + chunk)[-KEPT_TEXT:]
+
+    def read_answer(self, chunk: bytes) -> None:
+        self.answer = (self.answer + chunk)[:KEPT_ANSWER]
+        self.answered = self.answered or not chunk
+
+
+def _death(end: _Death, errors: str, kills_before: int | None) -> Outcome:
+    """What it means that a process ended without an answer."""
+    tail = f": {errors}" if errors else ""
+    status = status_of(errors)
+    if status is Status.OOM:
+        return Outcome(status, f"out of memory{tail}", {}, end.cpu_s)
+    if end.code == -signal.SIGKILL and kernel_kills() != kills_before:
+        message = "killed by the kernel, which was out of memory"
+        return Outcome(Status.OOM, message, {}, end.cpu_s)
+    if end.code is None:
+        return Outcome(status, f"lost with the process that served it{tail}", {}, end.cpu_s)
+    if end.code < 0:
+        name = signal.strsignal(-end.code) or "an unknown signal"
+        return Outcome(status, f"killed by signal {-end.code} ({name}){tail}", {}, end.cpu_s)
+    message = f"ended with exit code {end.code} and no answer{tail}"
+    return Outcome(status, message, {}, end.cpu_s)
