@@ -223,7 +223,7 @@ def _check_effective(session: Session, configuration: Mapping[str, Any]) -> None
 
 
 def _inputs(descriptions: Sequence[Mapping[str, Any]], seed: int) -> dict[str, np.ndarray]:
-    """Random inputs: floats uniform in [0, 1), integers below the input's bound, masks of ones."""
+    """Random inputs: floats uniform in [0, 1), integers within the input's bounds."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
@@ -233,7 +233,7 @@ def _inputs(descriptions: Sequence[Mapping[str, Any]], seed: int) -> dict[str, n
         if dtype.kind == "f":
             values = rng.random(item["shape"])
         else:
-            values = rng.integers(0, 2, item["shape"])
+            values = rng.integers(item["low"], item["below"], item["shape"])
         inputs[item["name"]] = np.asarray(values).astype(dtype)
     return inputs
 
@@ -308,6 +308,14 @@ def _rebatch(request: Mapping[str, Any]) -> dict[str, Any]:
     return {"status": Status.OK}
 
 
+def _export(request: Mapping[str, Any]) -> dict[str, Any]:
+    from bayestl.measure.architectures import export_onnx
+
+    shape = {"batch": request["batch"], "size": request["size"]}
+    export_onnx(request["network"], Path(request["target"]), **shape, seed=request["seed"])
+    return {"status": Status.OK}
+
+
 def _place(request: Mapping[str, Any]) -> dict[str, Any]:
     first, second = request["pair"]
     return {"status": Status.OK, "bounce_ns": typical_ns(bounce_ns(first, second))}
@@ -332,6 +340,7 @@ def status_of(message: str, exhausted: bool = False) -> Status:
 JOBS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "measure": _measure,
     "rebatch": _rebatch,
+    "export": _export,
     "place": _place,
 }
 

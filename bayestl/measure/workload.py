@@ -8,8 +8,9 @@ from typing import Any
 
 from bayestl.data.environment import Environment
 from bayestl.data.options import Value
-from bayestl.errors import UnknownEnvironment
+from bayestl.errors import NetworkError, UnknownEnvironment
 from bayestl.measure import machine
+from bayestl.measure.architectures import ARCHITECTURES
 from bayestl.measure.engine import Engine, load_engine
 from bayestl.measure.networks import Input, Network, find_network
 
@@ -40,8 +41,8 @@ class Workload:
 
     @property
     def location(self) -> str:
-        """Where the network is."""
-        return str(self.network.path)
+        """Where the network is, or the name of an architecture."""
+        return str(self.network.path or self.network.name)
 
     @property
     def preparation(self) -> tuple[str | None, str]:
@@ -49,6 +50,10 @@ class Workload:
 
         None where the network can be opened as it is.
         """
+        if self.network.path is None:
+            if self.engine.format == "torch":
+                return None, ""
+            return "export", f"{self.network.sha256[:16]}-batch-{self.batch}-size-{self.size}.onnx"
         fixed = {tensor.shape[0] for tensor in self.network.tensors if tensor.shape}
         if self.network.batch_is_open or self.batch in fixed:
             return None, ""
@@ -101,7 +106,14 @@ def arrange(environment: Environment, engines: Mapping[str, str]) -> Workload:
     batch = _whole(environment, "batch", 1, MAX_BATCH)
     size = _whole(environment, "size", None, MAX_SIZE)
     network = find_network(environment.network)
-    inputs = network.inputs(batch or 1)
+    if engine.format not in network.formats:
+        raise NetworkError(
+            f"environment {environment.name!r}: {engine.name} opens architectures, such as "
+            f"{next(iter(ARCHITECTURES))!r}, and {network.name!r} is a file"
+        )
+    if size is None and network.architecture is not None:
+        size = network.architecture.size.default
+    inputs = network.inputs(batch or 1, size)
     return Workload(environment, engine, reference, cores, batch or 1, size, network, inputs)
 
 
