@@ -185,7 +185,8 @@ class _Program:
 
     def _listen(self, seconds: float) -> bool:
         """Take what it says within some time; whether it may still answer."""
-        for key, _ in self._selector.select(seconds):
+        answers = self._process.stdout in self._selector.get_map()
+        for key, _ in self._selector.select(seconds if answers else 0.0):
             chunk = os.read(key.fd, MAX_LINE)
             if not chunk:
                 self._selector.unregister(key.fileobj)
