@@ -58,7 +58,12 @@ ISAS: Mapping[str, tuple[str, ...]] = {
 }
 """Instruction set, as oneDNN names it, weakest first -> the processor's flags it needs."""
 
-EXHAUSTED = ("bad_alloc", "Failed to allocate", "Resource temporarily unavailable")
+EXHAUSTED = (
+    *("bad_alloc", "can't alloc", "Failed to allocate", "Cannot allocate memory"),
+    *("failed to map segment", "Resource temporarily unavailable"),
+)
+"""What messages say where memory ran out: for data, for code, for a library or for a thread."""
+
 UNSUPPORTED = ("No conversion rule found", "not supported", "nsupported", "not implemented")
 
 
@@ -181,12 +186,14 @@ class OpenVINOSession:
 
     @property
     def details(self) -> Mapping[str, Any]:
-        """`primitives` counts the operators by the kernel that runs them, such as `jit_avx2_f32`;
-        `isa` is the instruction set that oneDNN dispatches to, None where it is not told.
+        """`shapes` are those that it was compiled for; `isa` is the instruction set that oneDNN
+        dispatches to, None where it is not told; `primitives` counts the operators by the
+        kernel that runs them, such as `jit_avx2_f32`.
         """
         return {
             "openvino": self._openvino.get_version(),
             "devices": self._compiled.get_property("EXECUTION_DEVICES"),
+            "shapes": {min(i.get_names()): str(i.partial_shape) for i in self._compiled.inputs},
             "isa": self._instruction_set(),
             "primitives": self._primitives(),
         }

@@ -9,7 +9,7 @@ from bayestl.data.environment import Environment
 from bayestl.data.measurement import Status
 from bayestl.data.options import Integer
 from bayestl.data.space import ConfigSpace
-from bayestl.errors import EngineUnavailable, UnknownEnvironment
+from bayestl.errors import EngineError, EngineUnavailable, UnknownEnvironment
 from bayestl.measure import machine
 from bayestl.measure.engine import Refusal
 from bayestl.measure.engines.openvino import ISA_VARIABLE, ISAS, OpenVINO
@@ -232,15 +232,18 @@ def test_open_dimensions_are_those_of_the_inputs(opened, saved):
     path = saved("Relu", ["n", "m"])
     session = opened(path, np.array([[-1.0, 2.0, 3.0]], np.float32))
     assert session.outputs()["y"].tolist() == [[0.0, 2.0, 3.0]]
+    assert session.details["shapes"] == {"x": "[1,3]"}
     session.feed({"x": np.ones((2, 5), np.float32)})
     session.run()
+    assert session.details["shapes"] == {"x": "[2,5]"}
     assert session.outputs()["y"].shape == (2, 5)
 
 
-def test_outputs_outlive_the_next_inference(opened, saved):
-    session = opened(saved("Relu", [1, 2]), np.ones((1, 2), np.float32))
+def test_inputs_are_read_in_place_and_outputs_are_kept(opened, saved):
+    values = np.ones((1, 2), np.float32)
+    session = opened(saved("Relu", [1, 2]), values)
     first = session.outputs()
-    session.feed({"x": np.full((1, 2), 7.0, np.float32)})
+    values[:] = 7.0
     session.run()
     assert first["y"].tolist() == [[1.0, 1.0]]
     assert session.outputs()["y"].tolist() == [[7.0, 7.0]]
@@ -338,6 +341,7 @@ def runner():
 @pytest.fixture(scope="module")
 def alone():
     """A function that makes an environment of the first core."""
+    pytest.importorskip("onnx")
     core = str(machine.available_cores()[0])
 
     def make(network="squeezenet", **settings):
@@ -355,6 +359,13 @@ def test_a_measurement_is_what_was_asked_for(runner, alone, network):
     assert measured.provenance["session"]["devices"] == ["CPU"]
     assert 0.1 < measured.values["latency"] < 5_000
     assert 5 < measured.values["build_time"] < 20_000
+
+
+def test_a_network_that_does_not_fit_into_memory_is_told(alone):
+    pytest.importorskip("openvino")
+    limited = LocalRunner(sampling=SHORT, disturbance_limit=None, memory_limit_mib=600)
+    with pytest.raises(EngineError, match="oom: MemoryError: OpenVINO"):
+        limited.run({}, alone("vgg19"))
 
 
 def test_a_batch_that_the_file_fixes_is_rewritten(runner, alone):
