@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from bayestl.data.space import ConfigSpace as ConfigSpace
     from bayestl.data.specification import read_specification as read_specification
     from bayestl.data.table import MeasurementTable as MeasurementTable
+    from bayestl.measure.function import function_runner as function_runner
     from bayestl.measure.program import ProgramRunner as ProgramRunner
     from bayestl.measure.replay import ReplayRunner as ReplayRunner
     from bayestl.measure.runner import LocalRunner as LocalRunner
@@ -106,6 +107,7 @@ _HOMES = {
     "candidates": "data.sampling",
     "compare": "study.comparison",
     "enumerate_space": "data.sampling",
+    "function_runner": "measure.function",
     "load": "models.persistence",
     "option_effects": "models.effects",
     "read_specification": "data.specification",

@@ -211,11 +211,16 @@ class ProgramRunner:
     def _arguments(self) -> tuple[tuple[Template, ...], ...]:
         """The command after the program, by groups that are left out as one."""
         groups = [[part] if isinstance(part, str) else part for part in self.command[1:]]
-        return tuple(tuple(self._template(text, "command") for text in group) for group in groups)
+        return tuple(
+            tuple(self._template(text, f"command: {text!r}") for text in group) for group in groups
+        )
 
     @cached_property
     def _variables(self) -> Mapping[str, Template]:
-        return {name: self._template(text, "variables") for name, text in self.variables.items()}
+        return {
+            name: self._template(text, f"variables: {name}")
+            for name, text in self.variables.items()
+        }
 
     def _template(self, text: str, where: str) -> Template:
         known = (*self.options.names, *_FILES, *_FACTS)
@@ -235,13 +240,15 @@ class ProgramRunner:
     def _check_options_arrive(self) -> None:
         for name, option in self.options.options.items():
             if name in (*_FILES, *_FACTS) or name.startswith(_SETTING):
-                raise SpecificationError(f"options: {name!r} is the name of another placeholder")
+                raise SpecificationError(f"options: {name}: the name of another placeholder")
             if name in self.flags and not isinstance(option, Boolean):
-                raise SpecificationError(f"flags: expected a boolean option, got {option!r}")
+                raise SpecificationError(
+                    f"flags: {name}: expected a boolean option, got {option!r}"
+                )
         for name in self.flags:
             if name not in self.options.options:
                 known = ", ".join(self.options.names)
-                raise SpecificationError(f"flags: unknown option {name!r}; expected one of {known}")
+                raise SpecificationError(f"flags: {name}: unknown option; expected one of {known}")
         reached = self._placeholders | self.flags.keys()
         lost = [name for name in self.options.names if name not in reached]
         if lost and "config_file" not in reached:
@@ -367,7 +374,10 @@ def _check_lists(runner: ProgramRunner) -> None:
             f"command: expected a program without placeholders first, got {program!r}"
         )
     lists = [("command", part) for part in command if not isinstance(part, str)]
-    lists += [*(("flags", group) for group in flags.values()), ("files", runner.files)]
+    lists += [
+        *((f"flags: {name}", group) for name, group in flags.items()),
+        ("files", runner.files),
+    ]
     for where, group in lists:
         listed = isinstance(group, Sequence) and not isinstance(group, str)
         if not listed or not all(isinstance(text, str) for text in group):
@@ -383,10 +393,10 @@ def _check_reports(reports: Sequence[Metric]) -> None:
     for name in names:
         if name in taken:
             raise SpecificationError(
-                f"metrics: {name!r} has a meaning of its own; let the program print another name"
+                f"metrics: {name}: has a meaning of its own; let the program print another name"
             )
         if names.count(name) > 1:
-            raise SpecificationError(f"metrics: expected distinct names, got {name!r} twice")
+            raise SpecificationError(f"metrics: {name}: expected distinct names, got it twice")
 
 
 @lru_cache(maxsize=256)

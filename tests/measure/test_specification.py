@@ -1,0 +1,98 @@
+"""Programs in TOML: what is read, and what is refused with its line."""
+
+import pytest
+
+from bayestl.data.measurement import Metric
+from bayestl.data.toml import Document
+from bayestl.errors import SpecificationError
+from bayestl.measure.specification import program_in
+
+TEXT = """\
+[program]
+command = [
+    "./bench",
+    "--threads={threads}",
+    ["--spin-us", "{spin_us}"],
+]
+name = "bench"
+files = ["weights.bin"]
+timeout_s = 5
+memory_limit_mib = 512.5
+flags = {spin = ["--spin"]}
+
+[program.variables]
+OMP_NUM_THREADS = "{threads}"
+
+[program.metrics.latency]
+unit = "ms"
+
+[program.metrics.throughput]
+unit = "1/s"
+direction = "maximize"
+
+[options.threads]
+kind = "integer"
+low = 1
+high = 8
+
+[options.spin]
+kind = "boolean"
+
+[options.spin_us]
+kind = "real"
+low = 0.0
+high = 9.0
+
+[conditions]
+spin_us = "spin"
+"""
+
+
+def test_a_program_is_read_whole(tmp_path):
+    runner = program_in(Document(TEXT), tmp_path)
+    assert runner is not None
+    assert runner.command == ["./bench", "--threads={threads}", ["--spin-us", "{spin_us}"]]
+    assert runner.options.names == ("threads", "spin", "spin_us")
+    assert runner.reports == (Metric("latency", "ms"), Metric("throughput", "1/s", "maximize"))
+    assert runner.variables == {"OMP_NUM_THREADS": "{threads}"}
+    assert runner.flags == {"spin": ["--spin"]}
+    assert (runner.name, list(runner.files)) == ("bench", ["weights.bin"])
+    assert (runner.timeout_s, runner.memory_limit_mib) == (5, 512.5)
+    assert runner.folder == tmp_path
+
+
+def test_a_file_need_not_describe_a_program(tmp_path):
+    assert program_in(Document(TEXT[TEXT.index("[options.threads]") :]), tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message"),
+    [
+        ('name = "bench"', 'nmae = "bench"', 7, "unknown key 'nmae'; expected one of command"),
+        ('name = "bench"', "name = 3", 7, "name: expected a text, got 3"),
+        ('"--threads={threads}"', '"--threads={thread}"', 4, "unknown placeholder 'thread'"),
+        ('"{spin_us}"', '"{spin_us"', 5, "expected a placeholder"),
+        ('"{spin_us}"', "3", 2, "command: expected a list of texts"),
+        ('"./bench"', '"{threads}"', 2, "without placeholders first"),
+        ('["weights.bin"]', '"weights.bin"', 8, "files: expected a list of texts"),
+        ("timeout_s = 5", "timeout_s = -5", 9, "expected a positive number, got -5"),
+        ("512.5", '"512"', 10, "memory_limit_mib: expected a positive number, got '512'"),
+        ("512.5", "true", 10, "memory_limit_mib: expected a positive number, got True"),
+        ('{spin = ["--spin"]}', '{spun = ["--spin"]}', 11, "flags: spun: unknown option"),
+        ('flags = {spin = ["--spin"]}', "", 2, "option 'spin' does not reach the program"),
+        ('flags = {spin = ["--spin"]}', 'flags = "--spin"', 11, "expected a table"),
+        ('"{threads}"\n\n', '"{thread}"\n\n', 14, "variables: OMP_NUM_THREADS: unknown"),
+        ('"{threads}"\n\n', "4\n\n", 14, "variables: OMP_NUM_THREADS: expected a text, got 4"),
+        ('unit = "ms"', "unit = 3", 17, "unit: expected a text, got 3"),
+        ('unit = "ms"', 'units = "ms"', 17, "unknown key 'units'; expected one of unit"),
+        ('"maximize"', '"up"', 21, "expected direction 'minimize' or 'maximize', got 'up'"),
+        ("metrics.throughput]", "metrics.cpu_time]", 19, "cpu_time: has a meaning of its own"),
+        (TEXT[TEXT.index("[options.threads]") :], "", 1, "expected the program's options"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_with_its_line(tmp_path, old, new, line, message):
+    assert old in TEXT
+    document = Document(TEXT.replace(old, new, 1), "bench.toml")
+    with pytest.raises(SpecificationError, match=message) as raised:
+        program_in(document, tmp_path)
+    assert str(raised.value).startswith(f"bench.toml, line {line}: ")
