@@ -34,6 +34,9 @@
 `[options]`, `constraints` and `[conditions]` describe the space; without them it is what
 the runner offers in each environment. A table in CSV also says `environment_column`,
 perhaps `status_column`, and `metrics` with their units.
+
+`[program]` names a program to measure, see `bayestl.measure.specification`; what then
+measures is what `read_program` returns.
 """
 
 from __future__ import annotations
@@ -60,12 +63,15 @@ from bayestl.data.specification import (
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
 from bayestl.data.toml import Document
 from bayestl.errors import BayestlError
+from bayestl.measure.program import ProgramRunner
 from bayestl.measure.runner import Runner
+from bayestl.measure.specification import PROGRAM_KEY, program_in
 
 _PLAIN = ("initial", "batch", "candidates", "replicates", "seed")
 _CAMPAIGN_KEYS = ("name", "target", "metric", "model", "acquisition", "fixed", *_PLAIN)
 _TABLE_KEYS = ("table", "environment_column", "status_column", "metrics")
 _SURVEY_KEYS = ("environment", "measurements")
+_TOP_KEYS = ("campaign", "budget", "source", PROGRAM_KEY, ENVIRONMENTS_KEY, *SPACE_KEYS)
 
 
 def read_campaign(path: str | Path, runner: Runner) -> tuple[str, Campaign]:
@@ -83,6 +89,24 @@ def read_campaign(path: str | Path, runner: Runner) -> tuple[str, Campaign]:
     return _Reader(Document.read(path), Path(path).parent, runner).campaign()
 
 
+def read_program(path: str | Path) -> tuple[ProgramRunner | None, tuple[Environment, ...]]:
+    """The program in a TOML file, None where it has none, and the environments there.
+
+    The file may be a campaign's: whatever else belongs to one is passed over.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read.
+    SpecificationError
+        If it is malformed, naming the line.
+    """
+    document = Document.read(path)
+    document.table(known=_TOP_KEYS)
+    program = program_in(document, Path(path).parent)
+    return program, specification_in(document).environments
+
+
 T = TypeVar("T")
 
 
@@ -90,7 +114,7 @@ class _Reader:
     """One pass over a document."""
 
     def __init__(self, document: Document, folder: Path, runner: Runner) -> None:
-        document.table(known=("campaign", "budget", "source", ENVIRONMENTS_KEY, *SPACE_KEYS))
+        document.table(known=_TOP_KEYS)
         self.document = document
         self.folder = folder
         self.runner = runner

@@ -11,12 +11,19 @@ from bayestl.cli.console import Interrupted, JsonFlag, facts, show, table
 from bayestl.cli.progress import progress
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bayestl.campaign.campaign import Campaign
     from bayestl.campaign.history import History
     from bayestl.campaign.loop import Result
     from bayestl.campaign.store import Store
+    from bayestl.data.environment import Environment
+    from bayestl.measure.program import ProgramRunner
 
 StorePath = Annotated[Path, typer.Argument(help="The store of a campaign.")]
+ProgramPath = Annotated[
+    Path | None, typer.Option(help="A specification with the [program] to measure.")
+]
 Name = Annotated[str | None, typer.Option(help="Which campaign, where the store has several.")]
 
 
@@ -50,18 +57,21 @@ def run(
         [source]
         environment = "one-core"
         measurements = 50
+
+    With [program] it measures a program of yours, which running it starts.
     """
     from bayestl.campaign import loop
-    from bayestl.campaign.specification import read_campaign
+    from bayestl.campaign.specification import read_campaign, read_program
     from bayestl.campaign.store import SQLiteStore
     from bayestl.measure.runner import LocalRunner
 
-    runner = LocalRunner()
+    program, _ = read_program(specification)
+    runner = program or LocalRunner()
     name, campaign = read_campaign(specification, runner)
     kept = SQLiteStore(store or specification.with_suffix(".db"))
     with progress(f"campaign {name}", _unit(campaign)) as display:
         result = loop.run(campaign, runner, kept, name=name, observer=display)
-    _finish(as_json, name, campaign, result, kept.path)
+    _finish(as_json, name, campaign, result, kept.path, specification if program else None)
 
 
 def resume(
@@ -70,13 +80,17 @@ def resume(
     measurements: Annotated[
         int | None, typer.Option(help="A new limit of target measurements.", min=1)
     ] = None,
+    program: ProgramPath = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Go on with a campaign from its store alone, perhaps with a larger budget.
+    """Go on with a campaign from its store, perhaps with a larger budget.
+
+    A store names no program to run: where one is measured, give its specification.
 
     \b
     bayestl campaign resume campaign.db
     bayestl campaign resume campaign.db --measurements 40
+    bayestl campaign resume campaign.db --program campaign.toml
     """
     from dataclasses import replace
 
@@ -84,13 +98,14 @@ def resume(
     from bayestl.campaign.store import SQLiteStore
     from bayestl.measure.runner import LocalRunner
 
+    runner = LocalRunner() if program is None else program_of(program)[0]
     kept = SQLiteStore(store)
     name, campaign, _ = read_stored(kept, name)
     larger = measurements is not None
     budget = replace(campaign.budget, measurements=measurements) if larger else None
     with progress(f"campaign {name}", _unit(campaign)) as display:
-        result = loop.resume(LocalRunner(), kept, name=name, budget=budget, observer=display)
-    _finish(as_json, name, campaign, result, store)
+        result = loop.resume(runner, kept, name=name, budget=budget, observer=display)
+    _finish(as_json, name, campaign, result, store, program)
 
 
 def status(store: StorePath, as_json: JsonFlag = False) -> None:
@@ -159,7 +174,31 @@ def _summary(name: str, history: History) -> dict[str, Any]:
     }
 
 
-def _finish(as_json: bool, name: str, campaign: Campaign, result: Result, store: Path) -> None:
+def program_of(path: Path) -> tuple[ProgramRunner, Mapping[str, Environment]]:
+    """The program that a specification describes, and its environments by name.
+
+    Raises
+    ------
+    FileError, SpecificationError
+        As `read_program`; or if it describes no program.
+    """
+    from bayestl.campaign.specification import read_program
+    from bayestl.errors import SpecificationError
+
+    program, environments = read_program(path)
+    if program is None:
+        raise SpecificationError(f"{path}: expected a [program] to measure, found none")
+    return program, {environment.name: environment for environment in environments}
+
+
+def _finish(
+    as_json: bool,
+    name: str,
+    campaign: Campaign,
+    result: Result,
+    store: Path,
+    program: Path | None,
+) -> None:
     """The campaign's result, or how to go on where it was interrupted."""
     from bayestl.campaign.budget import Stop
     from bayestl.report.campaign import found_improvement
@@ -170,7 +209,7 @@ def _finish(as_json: bool, name: str, campaign: Campaign, result: Result, store:
     if result.reason is Stop.INTERRUPTED:
         raise Interrupted(
             f"interrupted; {settled} measurements of {target} are in {store}, go on with: "
-            f"bayestl campaign resume {store}"
+            f"bayestl campaign resume {store}" + (f" --program {program}" if program else "")
         )
     found = found_improvement(campaign, state, result.belief.fitted)
     failed = sum(not m.ok for m in state.measurements_in(target))

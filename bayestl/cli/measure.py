@@ -7,21 +7,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bayestl.cli.campaign import ProgramPath, program_of
 from bayestl.cli.console import Interrupted, JsonFlag, facts, show
 from bayestl.cli.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bayestl.data.environment import Environment
     from bayestl.data.space import ConfigSpace, Configuration
     from bayestl.data.table import MeasurementTable
+    from bayestl.measure.program import ProgramRunner
 
 LOG = "survey"
 
 
 def measure(
-    network: Annotated[str, typer.Option(help="A network's name (see doctor), or an .onnx file.")],
     output: Annotated[Path, typer.Option(help="The table to write: .parquet, .csv or .csv.gz.")],
+    network: Annotated[
+        str | None, typer.Option(help="A network's name (see doctor), or an .onnx file.")
+    ] = None,
+    program: ProgramPath = None,
     engine: Annotated[str, typer.Option(help="What runs the network.")] = "onnxruntime",
     cores: Annotated[
         str | None, typer.Option(help="Such as 0, 0-3 or 0,2; all if left out.")
@@ -42,7 +48,7 @@ def measure(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure configurations of a network in one environment, and write them as a table.
+    """Measure configurations of a network, or of a program, in one environment, as a table.
 
     Each is measured in a process of its own and stored at once: the same command again
     goes on where it was interrupted.
@@ -51,19 +57,25 @@ def measure(
     bayestl measure --network squeezenet --cores 0 --count 50 --output source.parquet
     bayestl measure --network model.onnx --config intra_op_threads=2 --output one.csv
     bayestl measure --network resnet50 --configs mine.csv --output mine.parquet
+    bayestl measure --program bench.toml --environment one-core --output bench.parquet
     """
     from bayestl.campaign.budget import Stop
     from bayestl.campaign.loop import run
     from bayestl.campaign.store import SQLiteStore
     from bayestl.campaign.survey import Survey
-    from bayestl.data.environment import Environment
     from bayestl.data.readers import write_table
     from bayestl.measure.runner import LocalRunner
 
-    settings = {"batch": batch} | ({} if cores is None else {"cores": cores})
-    name = environment or _name(engine, network, cores, batch)
-    wanted = Environment(name, engine=engine, network=network, settings=settings)
-    runner = LocalRunner()
+    if program is not None and network is None:
+        if cores is not None or batch != 1:
+            raise typer.BadParameter("cores and batch are settings of the program's environment")
+        runner, wanted = _program(program, environment)
+    elif network is not None and program is None:
+        runner = LocalRunner()
+        wanted = _environment(environment, engine, network, cores, batch)
+    else:
+        raise typer.BadParameter("give either --network or --program")
+    name = wanted.name
     described, space = runner.describe(wanted), runner.space(wanted)
     survey = Survey(
         space, described, runner.metrics, _configurations(space, config, configs, count, seed)
@@ -80,6 +92,27 @@ def measure(
     table = survey.table(result.state)
     write_table(table, output)
     _show(as_json, table, output, kept.path)
+
+
+def _program(path: Path, name: str | None) -> tuple[ProgramRunner, Environment]:
+    """The program in a specification, and the environment of that name, or the only one."""
+    runner, environments = program_of(path)
+    if name is None and len(environments) == 1:
+        (name,) = environments
+    if name is None or name not in environments:
+        known = ", ".join(environments) or "none"
+        raise typer.BadParameter(f"expected --environment out of those in {path}: {known}")
+    return runner, environments[name]
+
+
+def _environment(
+    name: str | None, engine: str, network: str, cores: str | None, batch: int
+) -> Environment:
+    from bayestl.data.environment import Environment
+
+    settings = {"batch": batch} | ({} if cores is None else {"cores": cores})
+    name = name or _name(engine, network, cores, batch)
+    return Environment(name, engine=engine, network=network, settings=settings)
 
 
 def _name(engine: str, network: str, cores: str | None, batch: int) -> str:
