@@ -228,9 +228,10 @@ def build(name: str, seed: int = 0) -> torch.nn.Module:
     """
     architecture = _find(name)
     require(name, BUILT_WITH)
-    os.environ["HF_HUB_OFFLINE"] = "1"  # a configuration is all it takes
     import torch
     import transformers
+
+    transformers.logging.set_verbosity_error()  # not a word about losses, which nobody trains
 
     class Positional(torch.nn.Module):
         """The model, with tensors in and one tensor out."""

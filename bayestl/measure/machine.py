@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,21 @@ FLAGS = (
     *("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2"),
 )
 """Instruction sets that change how fast a network runs."""
+
+_AVX512 = ("avx2", "avx512f", "avx512bw")
+INSTRUCTION_SETS: Mapping[str, tuple[str, ...]] = {
+    "SSE41": ("sse4_2",),
+    "AVX": ("avx",),
+    "AVX2": ("avx2",),
+    "AVX2_VNNI": ("avx2", "avx_vnni"),
+    "AVX2_VNNI_2": ("avx2", "avx_vnni", "avx_vnni_int8", "avx_ne_convert"),
+    "AVX512_CORE": _AVX512,
+    "AVX512_CORE_VNNI": (*_AVX512, "avx512_vnni"),
+    "AVX512_CORE_BF16": (*_AVX512, "avx512_vnni", "avx512_bf16"),
+    "AVX512_CORE_FP16": (*_AVX512, "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    "AVX512_CORE_AMX": (*_AVX512, "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"),
+}
+"""Instruction set, as oneDNN names it, weakest first -> the processor's flags it needs."""
 
 MIB = 1024 * 1024
 
@@ -115,6 +131,27 @@ def processor_flags() -> tuple[str, ...]:
             present = set(value.split())
             return tuple(flag for flag in FLAGS if flag in present)
     return ()
+
+
+def instruction_sets(environment: Environment) -> tuple[str, ...]:
+    """Those that the processor has and the environment allows, weakest first.
+
+    Raises
+    ------
+    UnknownEnvironment
+        If the setting `isa` names none that the processor has.
+    """
+    flags = set(processor_flags())
+    found = tuple(name for name, needed in INSTRUCTION_SETS.items() if flags.issuperset(needed))
+    limit = environment.settings.get("isa")
+    if limit is None:
+        return found
+    if limit not in found:
+        raise UnknownEnvironment(
+            f"environment {environment.name!r}: expected an isa that this processor has "
+            f"({', '.join(found) or 'none that oneDNN can be limited to'}), got {limit!r}"
+        )
+    return found[: found.index(str(limit)) + 1]
 
 
 def governor(core: int = 0) -> str | None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from bayestl.data.environment import Environment
 from bayestl.data.measurement import Status
 from bayestl.data.options import Boolean, Categorical, Integer, Option, Value
-from bayestl.errors import EngineUnavailable, UnknownEnvironment
+from bayestl.errors import EngineUnavailable
 from bayestl.measure import machine
 from bayestl.measure.engine import Refusal, Scope
 
@@ -43,20 +43,6 @@ KEYS = {
 PRECISIONS = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 
 ISA_VARIABLE = "ONEDNN_MAX_CPU_ISA"
-_AVX512 = ("avx2", "avx512f", "avx512bw")
-ISAS: Mapping[str, tuple[str, ...]] = {
-    "SSE41": ("sse4_2",),
-    "AVX": ("avx",),
-    "AVX2": ("avx2",),
-    "AVX2_VNNI": ("avx2", "avx_vnni"),
-    "AVX2_VNNI_2": ("avx2", "avx_vnni", "avx_vnni_int8", "avx_ne_convert"),
-    "AVX512_CORE": _AVX512,
-    "AVX512_CORE_VNNI": (*_AVX512, "avx512_vnni"),
-    "AVX512_CORE_BF16": (*_AVX512, "avx512_vnni", "avx512_bf16"),
-    "AVX512_CORE_FP16": (*_AVX512, "avx512_vnni", "avx512_bf16", "avx512_fp16"),
-    "AVX512_CORE_AMX": (*_AVX512, "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"),
-}
-"""Instruction set, as oneDNN names it, weakest first -> the processor's flags it needs."""
 
 EXHAUSTED = (
     *("bad_alloc", "can't alloc", "Failed to allocate", "Cannot allocate memory"),
@@ -104,7 +90,7 @@ class OpenVINO:
         if physical < len(cores):
             constraints.append(f"enable_hyper_threading or inference_num_threads <= {physical}")
         return ConfigSpace(
-            _options(len(cores), physical, _instruction_sets(environment)),
+            _options(len(cores), physical, machine.instruction_sets(environment)),
             constraints,
             conditions={
                 "enable_cpu_pinning": "inference_num_threads > 1",
@@ -115,7 +101,7 @@ class OpenVINO:
     def variables(self, environment: Environment, configuration: Configuration) -> dict[str, str]:
         """The limit of instruction sets; without one oneDNN's own, whatever this process has."""
         limited = "isa" in environment.settings
-        return {ISA_VARIABLE: _instruction_sets(environment)[-1] if limited else "DEFAULT"}
+        return {ISA_VARIABLE: machine.instruction_sets(environment)[-1] if limited else "DEFAULT"}
 
     def precision(self, configuration: Configuration) -> str:
         return PRECISIONS[str(configuration["inference_precision"])]
@@ -225,21 +211,6 @@ class OpenVINOSession:
             min(port.get_names()): self._request.get_tensor(port).data.copy()
             for port in self._compiled.outputs
         }
-
-
-def _instruction_sets(environment: Environment) -> tuple[str, ...]:
-    """Those of `ISAS` that the processor has and the environment allows, weakest first."""
-    flags = set(machine.processor_flags())
-    found = tuple(name for name, needed in ISAS.items() if flags.issuperset(needed))
-    limit = environment.settings.get("isa")
-    if limit is None:
-        return found
-    if limit not in found:
-        raise UnknownEnvironment(
-            f"environment {environment.name!r}: expected an isa that this processor has "
-            f"({', '.join(found) or 'none that oneDNN can be limited to'}), got {limit!r}"
-        )
-    return found[: found.index(str(limit)) + 1]
 
 
 def _options(cores: int, physical: int, instruction_sets: tuple[str, ...]) -> dict[str, Option]:

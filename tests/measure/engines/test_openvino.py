@@ -12,7 +12,7 @@ from bayestl.data.space import ConfigSpace
 from bayestl.errors import EngineError, EngineUnavailable, UnknownEnvironment
 from bayestl.measure import machine
 from bayestl.measure.engine import Refusal
-from bayestl.measure.engines.openvino import ISA_VARIABLE, ISAS, OpenVINO
+from bayestl.measure.engines.openvino import ISA_VARIABLE, OpenVINO
 from bayestl.measure.networks import find_network
 from bayestl.measure.outputs import difference, digest
 from bayestl.measure.runner import LocalRunner
@@ -326,8 +326,8 @@ def test_the_limit_changes_the_kernels():
 
 def test_every_instruction_set_needs_what_weaker_ones_of_its_line_need():
     lines = ("SSE41 AVX AVX2 AVX2_VNNI AVX2_VNNI_2", "AVX512_CORE AVX512_CORE_VNNI")
-    assert list(ISAS)[:7] == " ".join(lines).split()
-    known = {flag for needed in ISAS.values() for flag in needed}
+    assert list(machine.INSTRUCTION_SETS)[:7] == " ".join(lines).split()
+    known = {flag for needed in machine.INSTRUCTION_SETS.values() for flag in needed}
     assert known <= set(machine.FLAGS)
 
 
