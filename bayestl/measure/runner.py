@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from bayestl.data.environment import Environment
 from bayestl.data.measurement import Measurement, Metric, Status
 from bayestl.errors import ConfigurationError, EngineError, NetworkError
-from bayestl.measure import machine
+from bayestl.measure import allocator, machine
 from bayestl.measure.disturbance import Disturbance, disturbance, use_of
 from bayestl.measure.engine import ENGINES, TOLERANCES
 from bayestl.measure.lock import device_lock
@@ -106,6 +106,7 @@ class LocalRunner:
         relative to their root mean square
     implausible_speedup : a latency this many times below the default's is not believed
     meters : further meters, by their names in `meter.METERS`, with their arguments
+    allocator : whether the options of the memory allocator are part of the space
     isolation : "zygote" forks each child from a process that has imported the engine and
         built nothing; "process" starts a fresh one for each, which takes longer
     attempts : how often a disturbed measurement is made before it is `contaminated`
@@ -123,6 +124,7 @@ class LocalRunner:
     tolerance: Mapping[str, float] = field(default_factory=lambda: TOLERANCES)
     implausible_speedup: float = 50.0
     meters: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
+    allocator: bool = False
     isolation: Literal["zygote", "process"] = "zygote"
     attempts: int = 3
     disturbance_limit: float | None = 0.15
@@ -139,6 +141,8 @@ class LocalRunner:
             raise EngineError(f"unknown meter {unknown[0]!r}; expected one of {', '.join(METERS)}")
         for name, arguments in self.meters.items():
             load_meter(METERS[name], arguments)
+        if self.allocator:
+            allocator.check()
         if self.isolation not in ("zygote", "process") or self.attempts < 1:
             raise EngineError(
                 "expected isolation 'zygote' or 'process' and attempts >= 1, got "
@@ -152,7 +156,12 @@ class LocalRunner:
         )
 
     def space(self, environment: Environment) -> ConfigSpace:
-        return self._arrange(environment).engine.space(environment)
+        """The engine's options, and the allocator's where they are asked for."""
+        space = self._arrange(environment).engine.space(environment)
+        if not self.allocator:
+            return space
+        options = {**space.options, **allocator.OPTIONS}
+        return type(space)(options, space.constraints, space.conditions)
 
     def describe(self, environment: Environment) -> Environment:
         workload = self._arrange(environment)
@@ -169,7 +178,7 @@ class LocalRunner:
         workload = self._arrange(environment)
         started = datetime.now(UTC)
         clock = time.perf_counter()
-        space = workload.engine.space(environment)
+        space = self.space(environment)
         try:
             configuration = space.configuration(configuration)
         except ConfigurationError as error:
@@ -415,10 +424,13 @@ class _Bench:
     def _zygote(self, configuration: Configuration) -> Zygote:
         workload = self.workload
         variables = workload.engine.variables(workload.environment, configuration)
+        if self.runner.allocator:
+            variables |= allocator.variables(configuration)
         return self.zygotes.of(workload.reference, variables)
 
     def _request(self, configuration: Configuration) -> dict[str, Any]:
         runner, workload = self.runner, self.workload
+        precisions = {workload.engine.precision(c) for c in (configuration, self.default)}
         return {
             "job": "measure",
             "network": self.network,
@@ -426,14 +438,14 @@ class _Bench:
             "batch": workload.batch,
             "inputs": [vars(item) for item in workload.inputs],
             "seed": runner.seed,
-            "configuration": configuration,
+            "configuration": {k: configuration[k] for k in workload.engine.scopes},
             "settings": workload.settings,
             "cores": list(workload.cores),
             "memory_limit_mib": runner.memory_limit_mib,
             "sampling": runner.sampling.to_dict(),
             "meters": {name: [METERS[name], dict(of)] for name, of in runner.meters.items()},
             "reference": self.reference,
-            "tolerance": runner.tolerance[workload.engine.precision(configuration)],
+            "tolerance": max(runner.tolerance[p] for p in precisions),
             "implausible_speedup": runner.implausible_speedup,
         }
 

@@ -35,7 +35,7 @@ PREPARE_S, END_S = 120.0, 10.0
 """How long an engine's import may take, and the death of a killed child."""
 
 PLACEMENT_S = 10.0
-MOST_WAITING = 4
+MOST_WAITING = 8
 
 
 @dataclass(frozen=True)

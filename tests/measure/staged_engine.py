@@ -71,7 +71,7 @@ class Broken(Staged):
 class StagedSession:
     def __init__(self, act):
         self.act = act
-        self.details = {"staged": True}
+        self.details = {"staged": True, "tunables": os.environ.get("GLIBC_TUNABLES")}
         self.effective = {"act": "work" if act == "ignore" else act}
 
     def feed(self, inputs):
