@@ -96,6 +96,7 @@ def resume(
 
     from bayestl.campaign import loop
     from bayestl.campaign.store import SQLiteStore
+    from bayestl.errors import UnknownEnvironment
     from bayestl.measure.runner import LocalRunner
 
     runner = LocalRunner() if program is None else program_of(program)[0]
@@ -103,8 +104,15 @@ def resume(
     name, campaign, _ = read_stored(kept, name)
     larger = measurements is not None
     budget = replace(campaign.budget, measurements=measurements) if larger else None
-    with progress(f"campaign {name}", _unit(campaign)) as display:
-        result = loop.resume(runner, kept, name=name, budget=budget, observer=display)
+    try:
+        with progress(f"campaign {name}", _unit(campaign)) as display:
+            result = loop.resume(runner, kept, name=name, budget=budget, observer=display)
+    except UnknownEnvironment as error:
+        if program is None:
+            raise UnknownEnvironment(
+                f"{error}; give a program's specification as --program"
+            ) from None
+        raise
     _finish(as_json, name, campaign, result, store, program)
 
 

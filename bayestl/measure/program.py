@@ -287,6 +287,10 @@ class ProgramRunner:
                     f"environment {environment.name!r}: unknown setting {setting!r}; expected "
                     f"{expected}; a placeholder such as {{setting:{setting}}} would make it known"
                 )
+        if "network" in self._placeholders and not environment.network:
+            raise UnknownEnvironment(
+                f"environment {environment.name!r}: the program needs its network"
+            )
         for setting in sorted(named):
             if setting not in environment.settings:
                 raise UnknownEnvironment(

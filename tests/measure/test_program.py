@@ -225,13 +225,20 @@ def test_a_changed_program_is_another_environment(script, tmp_path):
     ("environment", "message"),
     [
         (Environment("e", engine="abacus"), "unknown engine 'abacus'; expected 'bench'"),
-        (Environment("e", settings={"batch": 1, "speed": 2}), "unknown setting 'speed'"),
-        (Environment("e"), "needs the setting 'batch'"),
-        (Environment("e", settings={"batch": 1, "cores": "9999"}), "asks for cores 9999"),
+        (
+            Environment("e", network="n", settings={"batch": 1, "speed": 2}),
+            "unknown setting 'speed'",
+        ),
+        (Environment("e", network="n"), "needs the setting 'batch'"),
+        (Environment("e", settings={"batch": 1}), "needs its network"),
+        (
+            Environment("e", network="n", settings={"batch": 1, "cores": "9999"}),
+            "asks for cores 9999",
+        ),
     ],
 )
 def test_an_environment_that_cannot_be_arranged(script, environment, message):
-    runner = script(ECHO, "{config_file}", "{setting:batch}", name="bench")
+    runner = script(ECHO, "{config_file}", "{setting:batch}", "{network}", name="bench")
     for ask in (runner.space, runner.describe, lambda e: runner.run({}, e)):
         with pytest.raises(UnknownEnvironment, match=message):
             ask(environment)
