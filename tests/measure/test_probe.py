@@ -340,6 +340,7 @@ def groups(tmp_path):
     [
         ("0::/\n", {"cpu.max": "150000 100000\n"}, 1.5),
         ("0::/a/b\n", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "50000 100000\n"}, 0.5),
+        ("0::/a\n", {"a/cpu.max": "75000 100000\n", "cpu.max": "200000 100000\n"}, 0.75),
         ("0::/a\n", {"a/cpu.max": "max 100000\n"}, None),
         (
             "3:cpuset:/\n2:cpu,cpuacct:/a\n",
