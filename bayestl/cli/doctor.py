@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bayestl.cli.console import JsonFlag, facts, show, table
-from bayestl.cli.progress import progress
+from bayestl.cli.progress import Display, progress
 
 if TYPE_CHECKING:
     from bayestl.data.measurement import Measurement
@@ -33,14 +34,8 @@ def doctor(
     """
     from bayestl.measure.probe import probe
 
-    with progress("repeats", "ms") as display:
-
-        def observe(measurement: Measurement, done: int) -> None:
-            value = measurement.values.get("latency")
-            note = measurement.status.value if value is None else f"{value:.4g} ms"
-            display.bar.update(display.task, completed=done, total=repeats, note=note)
-
-        found = probe(repeats, observe)
+    with _Counted(repeats) as observer:
+        found = probe(repeats, observer)
     parts = [
         (kind, part.name, part.works, part.detail)
         for kind, group in (
@@ -61,6 +56,23 @@ def doctor(
         "",
         advice,
     )
+
+
+class _Counted(ExitStack):
+    """An observer whose progress bar begins with the first repeat: drawing it is noise before."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__()
+        self.total = total
+        self.display: Display | None = None
+
+    def __call__(self, measurement: Measurement, done: int) -> None:
+        if self.display is None:
+            self.display = self.enter_context(progress("repeats", "ms"))
+        value = measurement.values.get("latency")
+        note = measurement.status.value if value is None else f"{value:.4g} ms"
+        bar, task = self.display.bar, self.display.task
+        bar.update(task, completed=done, total=self.total, note=note)
 
 
 def _machine(found: Probe) -> list[tuple[str, Any]]:

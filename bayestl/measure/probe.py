@@ -429,11 +429,13 @@ def _on_repeats(repeats: Repeats | None) -> Iterator[str]:
         yield f"The default configuration was not measured as often as asked: {repeats.problem}."
     if repeats.latency_percent is not None and repeats.latency_percent > NOISY_PERCENT:
         times = math.ceil((repeats.latency_percent / NOISY_PERCENT) ** 2)
-        cpu = "" if repeats.cpu_percent is None else f" (CPU time by {repeats.cpu_percent:.0f} %)"
+        cpu = repeats.cpu_percent
+        steadier = cpu is not None and cpu < repeats.latency_percent / 2
+        instead = f", or consider cpu_time, which varies by {cpu:.0f} %" if steadier else ""
         yield (
-            f"Latency varies by {repeats.latency_percent:.0f} % from process to process{cpu}: "
-            f"measure a configuration {times} times to know its mean with a standard error of "
-            f"{NOISY_PERCENT:g} %, or consider cpu_time as the metric."
+            f"Latency varies by {repeats.latency_percent:.0f} % from process to process: measure a "
+            f"configuration {times} times to know its mean with a standard error of "
+            f"{NOISY_PERCENT:g} %{instead}."
         )
     if repeats.disturbances:
         yield (
