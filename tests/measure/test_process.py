@@ -76,6 +76,18 @@ def test_its_surroundings_are_what_was_asked_for(tmp_path):
     assert len(descriptors) == 4  # the three streams, and the folder that is being listed
 
 
+def test_the_caller_keeps_no_descriptor():
+    def descriptors():
+        return sorted(os.listdir("/proc/self/fd"))
+
+    before = descriptors()
+    python("pass")
+    python("import time; time.sleep(60)", timeout_s=0.2)
+    with pytest.raises(EngineError):
+        run_process(["/no/such/program"], timeout_s=10.0)
+    assert descriptors() == before
+
+
 def test_what_it_used_is_told():
     ended = python("x = bytearray(64 << 20)\nx = sum(range(2_000_000))")
     assert ended.cpu_s > 0

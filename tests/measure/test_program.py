@@ -180,6 +180,11 @@ def test_every_outcome_has_a_type(script, code, status, message):
     assert measured.values == {}
 
 
+def test_a_program_that_answers_and_does_not_end_is_late(script):
+    code = 'print(\'{"status": "invalid"}\', flush=True); import time; time.sleep(99)'
+    assert script(code, timeout_s=1.0).run({}, HERE).status is Status.TIMEOUT
+
+
 def test_a_program_that_can_measure_nothing_is_an_error(script):
     with pytest.raises(EngineError, match="no server at port 8000"):
         answering(script, '{"status": "error", "message": "no server at port 8000"}')
