@@ -115,7 +115,7 @@ def test_a_program_that_hangs_is_killed(meter, monkeypatch, text, why):
     ],
 )
 def test_a_program_that_dies_or_talks_out_of_turn_is_told(meter, text, why):
-    reading = read(meter(text))
+    reading = read(meter(text, timeout_s=3_600.0))  # an end is seen at once
     assert reading.kind is Kind.UNAVAILABLE
     assert why in reading.source
 

@@ -225,6 +225,8 @@ def test_another_process_on_the_gpu_is_a_disturbance(gpus, moment):
     stub.pids = {ME} if moment == "before" else {ME, 4242}
     assert meter.end().value == 1.0
     assert "4242" in meter.disturbance()
+    assert read(meter, stub, joules=0).value is None
+    assert meter.disturbance() is None  # of the window before
     stub.pids = {ME}
     assert read(meter, stub).value is not None
     assert meter.disturbance() is None
