@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from bayestl.data.measurement import Status
 from bayestl.errors import EngineError
-from bayestl.measure.child import OUT_OF_MEMORY
+from bayestl.measure.child import status_of
 from bayestl.measure.machine import MIB, kernel_kills
 
 KEPT_OUTPUT = 16 * 1024 * 1024
@@ -72,14 +72,15 @@ class Ended:
             return Status.TIMEOUT, f"killed at its deadline, after {self.seconds:.3g} s{self.tail}"
         if self.code == 0:
             return None
-        if any(text in self.errors for text in (*OUT_OF_MEMORY, "MemoryError")):
-            return Status.OOM, f"out of memory{self.tail}"
+        status = status_of(self.errors)
+        if status is Status.OOM:
+            return status, f"out of memory{self.tail}"
         if self.code == -signal.SIGKILL and self.starved:
             return Status.OOM, "killed by the kernel, which was out of memory"
         if self.code < 0:
             name = signal.strsignal(-self.code) or "an unknown signal"
-            return Status.CRASH, f"killed by signal {-self.code} ({name}){self.tail}"
-        return Status.CRASH, f"ended with exit code {self.code}{self.tail}"
+            return status, f"killed by signal {-self.code} ({name}){self.tail}"
+        return status, f"ended with exit code {self.code}{self.tail}"
 
     @property
     def tail(self) -> str:

@@ -37,6 +37,7 @@ from bayestl.errors import (
     UnknownEnvironment,
 )
 from bayestl.measure import machine
+from bayestl.measure.disturbance import disturbance, use_of
 from bayestl.measure.lock import device_lock
 from bayestl.measure.process import Ended, run_process
 from bayestl.measure.template import Template
@@ -163,7 +164,7 @@ class ProgramRunner:
             )  # fmt: skip
         with device_lock(self.lock_timeout_s), _folder() as folder:
             clock = time.perf_counter()
-            before = machine.load()
+            before, use, own = machine.load(), use_of(plan.cores), time.process_time()
             request = self._request(configuration, environment, folder)
             ended = run_process(
                 [plan.program, *request.arguments],
@@ -173,6 +174,8 @@ class ProgramRunner:
                 cores=plan.cores,
                 memory_limit_mib=self.memory_limit_mib,
             )
+            own = time.process_time() - own + ended.cpu_s
+            taken = disturbance(use, use_of(plan.cores), own)
             answer = _answer(ended, request.result_file)
             seconds = time.perf_counter() - clock
         status, message, samples = _verdict(ended, answer, self.reports)
@@ -190,6 +193,8 @@ class ProgramRunner:
                 "started": started.isoformat(timespec="milliseconds"),
                 "before": before,
                 "after": machine.load(),
+                "foreign_share": taken.foreign if taken else None,
+                "stolen_share": taken.stolen if taken else None,
                 "bayestl": version("bayestl"),
                 "command": [plan.program, *request.arguments],
                 "variables": request.variables,

@@ -198,7 +198,16 @@ def test_the_provenance_says_what_was_run(script, tmp_path):
     assert found["variables"] == {"THREADS": "2"}
     assert set(found["files"]) == {sys.executable, str(tmp_path / "bench.py")}
     assert found["exit_code"] == 0
-    assert {"processor", "before", "after", "stdout", "stderr", "cores"} <= set(found)
+    assert {
+        "processor",
+        "before",
+        "after",
+        "foreign_share",
+        "stolen_share",
+        "stdout",
+        "stderr",
+        "cores",
+    } <= set(found)
     noise = "import sys; print('x' * 100_000); print('y' * 100_000, file=sys.stderr); 1 / 0"
     found = script(noise).run({}, HERE).provenance
     assert len(json.dumps(found)) < 20_000
