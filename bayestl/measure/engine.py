@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # numpy and pandas load where they are used: this file is in 
 ENGINES: Mapping[str, str] = {
     "onnxruntime": "bayestl.measure.engines.onnxruntime:OnnxRuntime",
     "openvino": "bayestl.measure.engines.openvino:OpenVINO",
+    "torch": "bayestl.measure.engines.pytorch:PyTorch",
 }
 """Engine's name -> ``module:class``. Specification files name a key, never a module."""
 
