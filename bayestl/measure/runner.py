@@ -438,7 +438,7 @@ class _Bench:
             "batch": workload.batch,
             "inputs": [vars(item) for item in workload.inputs],
             "seed": runner.seed,
-            "configuration": {k: configuration[k] for k in workload.engine.scopes},
+            "configuration": {k: v for k, v in configuration.items() if k not in allocator.OPTIONS},
             "settings": workload.settings,
             "cores": list(workload.cores),
             "memory_limit_mib": runner.memory_limit_mib,
