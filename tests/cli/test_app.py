@@ -69,7 +69,7 @@ def test_wrong_usage_is_exit_code_2(refused, arguments):
 
 
 def test_a_bug_is_one_message_and_a_traceback_only_if_asked(bayestl, monkeypatch):
-    def broken() -> None:
+    def broken(*_) -> None:
         raise ZeroDivisionError("surprise")
 
     monkeypatch.setattr("bayestl.measure.probe.probe", broken)
@@ -81,7 +81,7 @@ def test_a_bug_is_one_message_and_a_traceback_only_if_asked(bayestl, monkeypatch
 
 
 def test_ctrl_c_before_anything_is_measured(bayestl, monkeypatch):
-    def interrupted() -> None:
+    def interrupted(*_) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("bayestl.measure.probe.probe", interrupted)
@@ -93,7 +93,7 @@ def test_ctrl_c_before_anything_is_measured(bayestl, monkeypatch):
 def test_warnings_are_lines_and_not_tracebacks(bayestl, monkeypatch, recwarn):
     import warnings
 
-    def warned() -> None:
+    def warned(*_) -> None:
         warnings.simplefilter("always")
         warnings.warn("mind the gap", UserWarning, stacklevel=1)
         raise OSError("gone")
@@ -103,7 +103,9 @@ def test_warnings_are_lines_and_not_tracebacks(bayestl, monkeypatch, recwarn):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/dev/full is Linux's")
-@pytest.mark.parametrize("arguments", [["--version"], ["doctor", "--json"], ["no", "--json"]])
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["doctor", "--repeats", "0", "--json"], ["no", "--json"]]
+)
 @pytest.mark.parametrize("buffering", ["", "1"])
 def test_output_on_a_full_disk(arguments, buffering):
     with open("/dev/full", "w") as full:
