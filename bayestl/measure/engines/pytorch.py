@@ -173,7 +173,7 @@ class PyTorchSession:
         self._torch = torch
         self._configuration = configuration
         self._device = device
-        self._lowering_s: float | None = None
+        self._compile_s: float | None = None
         execution = configuration["execution"]
         if execution == "compiled":
             _require_compiler(device)
@@ -269,14 +269,14 @@ class PyTorchSession:
 
     @property
     def details(self) -> Mapping[str, Any]:
-        """`lowering_s` is what tracing, compiling or capturing took, apart from the build; a
+        """`compile_s` is the part of the build that tracing, compiling or capturing took; a
         compiled network may still run in parts, each of `graph_breaks` between two of them.
         """
         torch, backends = self._torch, self._torch.backends
         found: dict[str, Any] = {
             "torch": torch.__version__,
             "device": self._device,
-            "lowering_s": self._lowering_s,
+            "compile_s": self._compile_s,
             "cpu_capability": backends.cpu.get_cpu_capability(),
         }
         if self._configuration["execution"] == "compiled":
@@ -337,7 +337,7 @@ class PyTorchSession:
                 for _ in range(PROFILED_CALLS):
                     self._call(*self._inputs)
         self._wait()
-        self._lowering_s = time.perf_counter() - started
+        self._compile_s = time.perf_counter() - started
 
     def _scripted(self, execution: str) -> Callable[..., torch.Tensor]:
         jit = self._torch.jit

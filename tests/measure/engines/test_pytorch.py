@@ -17,6 +17,8 @@ from bayestl.measure.engine import ENGINES, TOLERANCES, Refusal, Scope, load_eng
 from bayestl.measure.engines import pytorch
 from bayestl.measure.engines.pytorch import PyTorch
 from bayestl.measure.networks import find_network
+from bayestl.measure.runner import LocalRunner
+from bayestl.measure.sampling import Sampling
 
 ENGINE = PyTorch()
 HERE = Environment("here", engine="torch", network="bert_tiny")
@@ -244,7 +246,7 @@ def test_options_change_how_and_not_what(measure, default, changes, allowed):
     difference = distance(found, default)
     assert difference < allowed
     assert (difference > 1e-4) == ("precision" in changes)  # it does compute in another type
-    lowered = found["details"]["lowering_s"]
+    lowered = found["details"]["compile_s"]
     assert (lowered is not None) == ("execution" in changes)
 
 
@@ -334,7 +336,7 @@ def test_a_compiled_network_computes_the_same(measure, default):
     assert distance(found, default) < 1e-4
     assert found["details"]["unique_graphs"] == 1
     assert found["details"]["graph_breaks"] == 0
-    assert found["details"]["lowering_s"] > 0.5  # nothing was in a cache
+    assert found["details"]["compile_s"] > 0.5  # nothing was in a cache
 
 
 def fill_the_disk():
@@ -349,6 +351,19 @@ def test_compiling_leaves_no_cache_behind():
         fill_the_disk()
     assert not os.path.exists(str(caught.value))
     assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+
+
+def test_a_runner_measures_an_architecture():
+    pytest.importorskip("transformers")
+    short = Sampling(warmup_s=0.0, warmup_limit_s=0.05, min_samples=5, sample_s=0.02)
+    runner = LocalRunner(sampling=short, disturbance_limit=None, sentinel_every=None)
+    environment = Environment(
+        "small", engine="torch", network="bert_tiny", settings={"batch": 2, "size": 8}
+    )
+    found = runner.run({"threads": 1, "execution": "frozen"}, environment)
+    assert found.status is Status.OK, found.message
+    assert found.provenance["session"]["compile_s"] > 0
+    assert "input_ids int64 2x8" in runner.describe(environment).workload
 
 
 @pytest.mark.gpu
