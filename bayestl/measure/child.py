@@ -48,7 +48,9 @@ OUT_OF_MEMORY = ("bad_alloc", "allocate memory", "failed to map segment", "out o
 LOST_DEVICE = (
     *("device-side assert", "unspecified launch failure", "GPU is lost", "fallen off the bus"),
     *("device is lost", "cudaErrorDevicesUnavailable", "CUDA driver shutting down"),
-    "uncorrectable ECC",
+    *("uncorrectable ECC", "illegal memory access", "illegal instruction was encountered"),
+    *("misaligned address", "hardware stack error", "CUDA error: unknown error"),
+    "busy or unavailable",
 )
 KEPT_WARMUP = 50
 MAX_REQUEST = 4 * MIB
@@ -312,7 +314,7 @@ def _export(request: Mapping[str, Any]) -> dict[str, Any]:
     from bayestl.measure.architectures import export_onnx
 
     shape = {"batch": request["batch"], "size": request["size"]}
-    export_onnx(request["network"], Path(request["target"]), **shape, seed=request["seed"])
+    export_onnx(request["network"], Path(request["target"]), **shape)
     return {"status": Status.OK}
 
 

@@ -114,7 +114,7 @@ class LocalRunner:
     sentinel_every : measurements of an environment between two of its default; None for never
     drift_limit : a default this far from its level, as a ratio less one, begins a new regime
     lock_timeout_s : how long to wait for another measurement on this machine
-    seed : of the random inputs and of an architecture's random weights
+    seed : of the random inputs
     engines : engine's name -> ``module:class``; what a child process may load
     """
 
@@ -257,7 +257,6 @@ class LocalRunner:
                 "network": workload.location,
                 "batch": workload.batch,
                 "size": workload.size,
-                "seed": self.seed,
                 "target": str(path),
                 "cores": None,
                 "memory_limit_mib": None,

@@ -146,8 +146,8 @@ def _positions(option: Option, values: Sequence[Any]) -> np.ndarray:
         rank = {level: float(position) for position, level in enumerate(option.levels)}
         values, low, high, log = [rank[v] for v in values], 0.0, len(rank) - 1.0, False
     numbers = np.array(values, dtype=float)
-    if low == high:
-        return np.full(len(numbers), _NEUTRAL)
     if log:
         numbers, low, high = np.log(numbers), math.log(low), math.log(high)
+    if low == high:  # also neighbours whose logarithms are the same number
+        return np.full(len(numbers), _NEUTRAL)
     return (numbers - low) / (high - low)
