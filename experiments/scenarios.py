@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
+from bayestl.datasets.catalogue import load
 from bayestl.datasets.deeparch import deeparch
 from bayestl.datasets.sempl import SYSTEMS, sempl
 from bayestl.datasets.tx2 import tx2
@@ -107,6 +108,7 @@ def scenarios() -> list[Scenario]:
     - workload: the same machine and up to four other workloads, or `many`: eleven
     - image-size: the TX2 with another size of input
     - system: SeMPL's, where every source is measured at every configuration
+    - cores, batch, network, isa, engine: of bayestl's own data set
     """
     return [
         *_hardware("Adiac", targets=("azure",), others=_MACHINES),
@@ -129,6 +131,21 @@ def scenarios() -> list[Scenario]:
         *(_image_size(size, "latency") for size in _SIZES),
         *(_image_size(size, "power_sum") for size in (_SIZES[0], _SIZES[-1])),
         *(_system(system, target) for system in SYSTEMS for target in ("e0", "e1")),
+        _inference("cores", f"{_ORT}/squeezenet/all-cores", f"{_ORT}/squeezenet/one-core"),
+        _inference("cores", f"{_ORT}/bert_mini/one-core", f"{_ORT}/bert_mini/all-cores"),
+        _inference("batch", f"{_ORT}/squeezenet/all-cores/batch-4", f"{_ORT}/squeezenet/all-cores"),
+        _inference("network", f"{_ORT}/mobilenet_v2/all-cores", *_OTHER_NETWORKS),
+        _inference(
+            "isa",
+            f"{_MACHINE}/openvino/squeezenet/all-cores/SSE41",
+            f"{_MACHINE}/openvino/squeezenet/all-cores",
+        ),
+        _inference(
+            "engine",
+            f"{_MACHINE}/torch/bert_mini/all-cores",
+            f"{_ORT}/bert_mini/all-cores",
+            f"{_MACHINE}/openvino/bert_mini/all-cores",
+        ),
     ]
 
 
@@ -164,6 +181,9 @@ _ELEVEN = (
     "Wafer",
     "uWaveGestureLibrary_X",
 )
+_MACHINE = "amd-epyc-2c"
+_ORT = f"{_MACHINE}/onnxruntime"
+_OTHER_NETWORKS = tuple(f"{_ORT}/{n}/all-cores" for n in ("squeezenet", "shufflenet", "bert_mini"))
 _SIZES = ("200x200", "400x400", "600x600", "800x800")
 
 
@@ -201,6 +221,18 @@ def _system(system: str, target: str) -> Scenario:
     sources = tuple(name for name in (f"e{k}" for k in range(count)) if name != target)
     table = partial(_recorded, sempl, system=system)
     return Scenario("system", target, sources, "time", None, table, system)
+
+
+def _inference(group: str, target: str, *sources: str) -> Scenario:
+    table = partial(_recorded, _first_repeats, environments=(*sources, target))
+    return Scenario(group, target, sources, "latency", SOURCE_ROWS, table)
+
+
+def _first_repeats(environments: tuple[str, ...]) -> MeasurementTable:
+    """bayestl's own data set without repeats: none of what is tested may be in the training."""
+    table = load("inference").of(*environments)
+    again = table.frame.duplicated([*table.space.names, ENVIRONMENT])
+    return table.select(np.flatnonzero(~again))
 
 
 def _recorded(reader: Callable[..., MeasurementTable], seed: int, **what: Any) -> MeasurementTable:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from bayestl.campaign.budget import Stop
 from bayestl.campaign.plan import Belief, check_measurement
 from bayestl.campaign.state import State, Trial
@@ -14,6 +16,32 @@ from bayestl.data.measurement import Measurement, Metric
 from bayestl.data.space import ConfigSpace, Configuration
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import CampaignError
+
+
+def interleaved(
+    configurations: Sequence[Configuration], repeats: int, *, seed: int = 0
+) -> list[Configuration]:
+    """Every configuration `repeats` times, in passes, each in a random order of its own.
+
+    A configuration's repeats are as far apart in time as others allow, so that they differ
+    by all that changes meanwhile; random order keeps a drift of the machine from looking
+    like an option's effect.
+
+    Raises
+    ------
+    CampaignError
+        Unless `repeats` is at least 1.
+    """
+    if repeats < 1:
+        raise CampaignError(f"expected at least 1 repeat, got {repeats}")
+    rng = np.random.default_rng(seed)
+    order: list[int] = []
+    for _ in range(repeats):
+        turn = rng.permutation(len(configurations)).tolist()
+        if order and len(turn) > 1 and turn[0] == order[-1]:
+            turn = turn[1:] + turn[:1]
+        order += turn
+    return [configurations[position] for position in order]
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from bayestl.cli.console import Interrupted, JsonFlag, facts, show
 from bayestl.cli.progress import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bayestl.data.environment import Environment
+    from bayestl.data.options import Value
     from bayestl.data.space import ConfigSpace, Configuration
     from bayestl.data.table import MeasurementTable
     from bayestl.measure.program import ProgramRunner
@@ -33,9 +34,25 @@ def measure(
         str | None, typer.Option(help="Such as 0, 0-3 or 0,2; all if left out.")
     ] = None,
     batch: Annotated[int, typer.Option(help="Inputs in one inference.", min=1)] = 1,
+    size: Annotated[
+        int | None, typer.Option(help="Side of an image or length of a sequence.", min=1)
+    ] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option(help="key=value, repeatable: of the engine, as isa=AVX2.")
+    ] = None,
+    meter: Annotated[
+        list[str] | None, typer.Option(help="A further meter, as nvml or rapl (see doctor).")
+    ] = None,
+    allocator: Annotated[
+        bool, typer.Option("--allocator", help="Vary the memory allocator's options, too.")
+    ] = False,
     environment: Annotated[str | None, typer.Option(help="The environment's name.")] = None,
     count: Annotated[int, typer.Option(help="How many configurations to sample.", min=1)] = 50,
-    seed: Annotated[int, typer.Option(help="Of the sample.", min=0)] = 0,
+    repeats: Annotated[
+        int,
+        typer.Option(help="Of each configuration, in passes; they tell the noise.", min=1),
+    ] = 1,
+    seed: Annotated[int, typer.Option(help="Of the sample and its order.", min=0)] = 0,
     config: Annotated[
         list[str] | None,
         typer.Option(help="key=value, repeatable: one configuration, the rest by default."),
@@ -57,29 +74,36 @@ def measure(
     bayestl measure --network squeezenet --cores 0 --count 50 --output source.parquet
     bayestl measure --network model.onnx --config intra_op_threads=2 --output one.csv
     bayestl measure --network resnet50 --configs mine.csv --output mine.parquet
+    bayestl measure --network bert_mini --engine openvino --setting isa=AVX2 --size 64 \\
+        --count 30 --repeats 3 --output openvino.parquet
     bayestl measure --program bench.toml --environment one-core --output bench.parquet
     """
     from bayestl.campaign.budget import Stop
     from bayestl.campaign.loop import run
     from bayestl.campaign.store import SQLiteStore
-    from bayestl.campaign.survey import Survey
+    from bayestl.campaign.survey import Survey, interleaved
     from bayestl.data.readers import write_table
     from bayestl.measure.runner import LocalRunner
 
     if program is not None and network is None:
-        if cores is not None or batch != 1:
-            raise typer.BadParameter("cores and batch are settings of the program's environment")
+        if cores is not None or batch != 1 or size or setting or meter or allocator:
+            raise typer.BadParameter(
+                "cores, batch, size, setting, meter and allocator are for networks; a program's "
+                "environment has settings of its own"
+            )
         runner, wanted = _program(program, environment)
     elif network is not None and program is None:
-        runner = LocalRunner()
-        wanted = _environment(environment, engine, network, cores, batch)
+        runner = LocalRunner(meters={name: {} for name in meter or ()}, allocator=allocator)
+        settings = _settings(cores, batch, size, setting or ())
+        wanted = _environment(environment, engine, network, settings)
     else:
         raise typer.BadParameter("give either --network or --program")
     name = wanted.name
     described, space = runner.describe(wanted), runner.space(wanted)
-    survey = Survey(
-        space, described, runner.metrics, _configurations(space, config, configs, count, seed)
-    )
+    configurations = _configurations(space, config, configs, count, seed)
+    if repeats > 1:
+        configurations = interleaved(configurations, repeats, seed=seed)
+    survey = Survey(space, described, runner.metrics, configurations)
     kept = SQLiteStore(store or output.with_name(f"{output.name}.db"))
     with progress(f"measure {name}", runner.metrics[0].unit) as display:
         result = run(survey, runner, kept, name=LOG, observer=display)
@@ -105,19 +129,33 @@ def _program(path: Path, name: str | None) -> tuple[ProgramRunner, Environment]:
     return runner, environments[name]
 
 
+def _settings(
+    cores: str | None, batch: int, size: int | None, pairs: Sequence[str]
+) -> dict[str, Value]:
+    settings: dict[str, Value] = {"batch": batch}
+    settings |= {} if cores is None else {"cores": cores}
+    settings |= {} if size is None else {"size": size}
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not separator:
+            raise typer.BadParameter(f"expected --setting key=value, got {pair!r}")
+        settings[name] = text
+    return settings
+
+
 def _environment(
-    name: str | None, engine: str, network: str, cores: str | None, batch: int
+    name: str | None, engine: str, network: str, settings: Mapping[str, Value]
 ) -> Environment:
     from bayestl.data.environment import Environment
 
-    settings = {"batch": batch} | ({} if cores is None else {"cores": cores})
-    name = name or _name(engine, network, cores, batch)
+    name = name or _name(engine, network, settings)
     return Environment(name, engine=engine, network=network, settings=settings)
 
 
-def _name(engine: str, network: str, cores: str | None, batch: int) -> str:
-    parts = [Path(network).stem, engine, "all cores" if cores is None else f"cores {cores}"]
-    return ", ".join([*parts, f"batch {batch}"] if batch != 1 else parts)
+def _name(engine: str, network: str, settings: Mapping[str, Value]) -> str:
+    cores = f"cores {settings['cores']}" if "cores" in settings else "all cores"
+    rest = [f"{k} {v}" for k, v in settings.items() if k != "cores" and (k, v) != ("batch", 1)]
+    return ", ".join([Path(network).stem, engine, cores, *rest])
 
 
 def _configurations(

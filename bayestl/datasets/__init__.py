@@ -1,9 +1,11 @@
 """Recorded measurements.
 
-`names()` lists the tables that ship with the package and `load(name)` returns one;
+`names()` lists the tables that ship with the package, `load(name)` returns one and
+`card(name)` tells how it was measured;
 `deeparch`, `tx2` and `sempl` read clones of public repositories.
 """
 
+from bayestl.datasets.catalogue import card as card
 from bayestl.datasets.catalogue import load as load
 from bayestl.datasets.catalogue import names as names
 from bayestl.datasets.deeparch import deeparch as deeparch

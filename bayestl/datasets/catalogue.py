@@ -14,6 +14,7 @@ SHIPPED: Traversable = files("bayestl.datasets")
 """The folder of the shipped tables."""
 
 _SUFFIX = ".parquet"
+_CARD_SUFFIX = ".md"
 
 
 def names(folder: Traversable = SHIPPED) -> tuple[str, ...]:
@@ -30,9 +31,27 @@ def load(name: str, folder: Traversable = SHIPPED) -> MeasurementTable:
     TableError
         If there is no such table.
     """
+    _check(name, folder)
+    with as_file(folder / f"{name}{_SUFFIX}") as path:
+        return read_table(path)
+
+
+def card(name: str, folder: Traversable = SHIPPED) -> str:
+    """What one must know of the recorded table before trusting it, as Markdown.
+
+    How, when and on what it was measured, how noisy it is, and what failed.
+
+    Raises
+    ------
+    TableError
+        If there is no such table.
+    """
+    _check(name, folder)
+    return (folder / f"{name}{_CARD_SUFFIX}").read_text(encoding="utf-8")
+
+
+def _check(name: str, folder: Traversable) -> None:
     known = names(folder)
     if name not in known:
         expected = f"expected one of {', '.join(known)}" if known else "none is installed"
         raise TableError(f"unknown data set {name!r}; {expected}")
-    with as_file(folder / f"{name}{_SUFFIX}") as path:
-        return read_table(path)
