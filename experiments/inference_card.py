@@ -44,7 +44,8 @@ repeats in another process, some minutes later.
 Options of one engine are not active (None) in another; `engine` tells them apart, and
 `threads` is what onnxruntime calls intra_op_num_threads and OpenVINO inference_num_threads.
 In torch, compilation (a minute each), short types and convolutions without oneDNN (seconds an
-inference here) were left out, and fewer configurations were measured.
+inference here) were left out, the allocator's options were not varied, and fewer configurations
+were measured.
 
 ## Environments
 

@@ -55,8 +55,15 @@ THREADS: Mapping[str, str] = {
 }
 """Engine -> its name for what all engines have, the threads of one inference."""
 
-FIXED: Mapping[str, Mapping[str, Value]] = {"torch": {"precision": "float32", "onednn": True}}
-"""Engine -> options that are not varied: else torch takes seconds for one inference."""
+FIXED: Mapping[str, Mapping[str, Value]] = {
+    "torch": {
+        "precision": "float32",
+        "onednn": True,
+        "malloc_mmap_threshold": "dynamic",
+        "malloc_hugetlb": False,
+    }
+}
+"""Engine -> options that are not varied: else torch takes seconds for an inference or a start."""
 
 EXCLUDED: Mapping[str, str] = {"torch": "execution == 'eager' or execution == 'traced'"}
 """Engine -> a constraint: one compilation takes as long as a hundred measurements."""

@@ -371,12 +371,11 @@ class _Bench:
 
     def _attempt(self, configuration: Configuration) -> tuple[_Trial, str | None]:
         """One measurement, and what disturbed it."""
-        cores = self.workload.cores
+        cores, zygote = self.workload.cores, self._zygote(configuration)
+        zygote.ready()  # or its import would look like a neighbour
         place = self._place()
         use, own = use_of(cores), time.process_time()
-        outcome = self._zygote(configuration).run(
-            self._request(configuration), self.runner.timeout_s
-        )
+        outcome = zygote.run(self._request(configuration), self.runner.timeout_s)
         own = time.process_time() - own + outcome.cpu_s
         taken = disturbance(use, use_of(cores), own)
         places = (place, self._place())

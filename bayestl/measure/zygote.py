@@ -67,6 +67,17 @@ class Zygote:
         self.engine, self.variables, self.fork = engine, dict(variables or {}), fork
         self._process: subprocess.Popen[bytes] | None = None
 
+    def ready(self) -> None:
+        """Import the engine now rather than with the first job; a fresh process cannot wait.
+
+        Raises
+        ------
+        EngineUnavailable
+            If the engine cannot be imported.
+        """
+        if self.fork and self._process is None:
+            self._launch()
+
     def run(self, request: Mapping[str, Any], timeout_s: float) -> Outcome:
         """The outcome of a job, which has `timeout_s` seconds.
 

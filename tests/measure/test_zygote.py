@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bayestl.measure import runner as runner_module
+from bayestl.measure.zygote import Zygote
+
 PARENT = """
 from bayestl.data.environment import Environment
 from bayestl.measure.runner import LocalRunner
@@ -86,3 +89,17 @@ def test_the_working_directory_is_not_on_the_path(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     assert staged().run({}, staged_environment).ok
+
+
+def test_an_import_is_no_disturbance(staged, staged_environment, monkeypatch):
+    launched = []
+    original = Zygote._launch
+    monkeypatch.setattr(Zygote, "_launch", lambda self: (launched.append("launch"), original(self)))
+    watched = runner_module.use_of
+    monkeypatch.setattr(
+        runner_module, "use_of", lambda cores: (launched.append("look"), watched(cores))[1]
+    )
+    assert staged().run({}, staged_environment).ok
+    first_look = launched.index("look")
+    assert "launch" in launched[:first_look]
+    assert "launch" not in launched[first_look:]
