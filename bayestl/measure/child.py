@@ -170,6 +170,8 @@ def _answer_to(request: Mapping[str, Any], descriptors: Sequence[int]) -> NoRetu
         os.dup2(descriptor, standard)
         os.close(descriptor)
     try:
+        if request["folder"] is not None:
+            os.environ["TMPDIR"] = request["folder"]
         if request["cores"] is not None:
             os.sched_setaffinity(0, request["cores"])
         if request["memory_limit_mib"] is not None:

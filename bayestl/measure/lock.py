@@ -34,27 +34,38 @@ def device_lock(timeout_s: float, path: Path | None = None) -> Iterator[None]:
         cannot be opened.
     """
     path = path or lock_path()
+    deadline = time.monotonic() + timeout_s
+    with _opened(path) as descriptor:
+        # whoever waits holds the queue, so that a campaign which releases the lock for a
+        # moment between two measurements cannot take it again before them
+        with _opened(path.with_suffix(".queue")) as queue:
+            _acquire(queue, deadline, timeout_s, path)
+            _acquire(descriptor, deadline, timeout_s, path)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise EngineError(f"cannot open the lock {path}: {error.strerror}") from None
     try:
-        _acquire(descriptor, timeout_s, path)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _acquire(descriptor: int, timeout_s: float, path: Path) -> None:
-    deadline, told = time.monotonic() + timeout_s, False
+def _acquire(descriptor: int, deadline: float, timeout_s: float, path: Path) -> None:
+    told = False
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace") or "unknown"
+            holder = _holder(path)
         if time.monotonic() >= deadline:
             raise EngineError(
                 f"process {holder} has been measuring on this machine for {timeout_s:g} s "
@@ -64,3 +75,9 @@ def _acquire(descriptor: int, timeout_s: float, path: Path) -> None:
             log.info("waiting for process %s, which is measuring on this machine", holder)
             told = True
         time.sleep(PAUSE_S)
+
+
+def _holder(path: Path) -> str:
+    """The process that holds the lock, or held it last."""
+    with _opened(path) as descriptor:
+        return os.pread(descriptor, 32, 0).decode(errors="replace") or "unknown"

@@ -37,6 +37,9 @@ PREPARE_S, END_S = 120.0, 10.0
 PLACEMENT_S = 10.0
 MOST_WAITING = 8
 
+UNLIMITED: Mapping[str, Any] = {"cores": None, "memory_limit_mib": None, "folder": None}
+"""What a job's request says where it may use all that this process may."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -223,8 +226,8 @@ class Zygotes:
 
 def bounced(zygote: Zygote, cores: Sequence[int]) -> float | None:
     """How far two cores are from each other in ns (see `placement`); None if it cannot be told."""
-    pair, limits = list(cores), {"cores": None, "memory_limit_mib": None}
-    return zygote.run({"job": "place", "pair": pair, **limits}, PLACEMENT_S).answer.get("bounce_ns")
+    request = {"job": "place", "pair": list(cores), **UNLIMITED}
+    return zygote.run(request, PLACEMENT_S).answer.get("bounce_ns")
 
 
 def module_command(module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
