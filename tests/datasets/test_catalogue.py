@@ -5,7 +5,7 @@ import pytest
 
 from bayestl.data.readers import write_table
 from bayestl.data.table import MeasurementTable
-from bayestl.datasets.catalogue import load, names
+from bayestl.datasets.catalogue import card, load, names
 from bayestl.errors import TableError
 
 
@@ -36,5 +36,11 @@ def test_an_empty_folder(tmp_path):
 
 
 @pytest.mark.parametrize("name", names())
-def test_every_shipped_table_can_be_read(name):
+def test_every_shipped_table_can_be_read_and_has_a_card(name):
     assert len(load(name))
+    assert card(name).startswith("# ")
+
+
+def test_an_unknown_table_has_no_card(folder):
+    with pytest.raises(TableError, match="expected one of one, two"):
+        card("three", folder)
