@@ -23,7 +23,8 @@ from bayestl.data.measurement import Measurement, Metric, Status
 from bayestl.errors import ConfigurationError, EngineError, NetworkError
 from bayestl.measure import allocator, machine
 from bayestl.measure.disturbance import Disturbance, disturbance, use_of
-from bayestl.measure.engine import ENGINES, TOLERANCES
+from bayestl.measure.engine import ENGINES, TOLERANCES, Refusal
+from bayestl.measure.host import Knob, applied, offered
 from bayestl.measure.lock import device_lock
 from bayestl.measure.meter import METERS, load_meter
 from bayestl.measure.placement import regime
@@ -107,6 +108,8 @@ class LocalRunner:
     implausible_speedup : a latency this many times below the default's is not believed
     meters : further meters, by their names in `meter.METERS`, with their arguments
     allocator : whether the options of the memory allocator are part of the space
+    host : whether the options of the whole machine that it offers are, such as its clock;
+        they are set by root around each measurement, and set back
     isolation : "zygote" forks each child from a process that has imported the engine and
         built nothing; "process" starts a fresh one for each, which takes longer
     attempts : how often a disturbed measurement is made before it is `contaminated`
@@ -125,6 +128,7 @@ class LocalRunner:
     implausible_speedup: float = 50.0
     meters: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
     allocator: bool = False
+    host: bool = False
     isolation: Literal["zygote", "process"] = "zygote"
     attempts: int = 3
     disturbance_limit: float | None = 0.15
@@ -134,6 +138,7 @@ class LocalRunner:
     seed: int = 0
     engines: Mapping[str, str] = field(default_factory=lambda: ENGINES)
     _benches: dict[str, _Bench] = field(default_factory=dict, init=False, repr=False)
+    _hosts: dict[Any, Mapping[str, Knob]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.meters) - set(METERS))
@@ -156,11 +161,17 @@ class LocalRunner:
         )
 
     def space(self, environment: Environment) -> ConfigSpace:
-        """The engine's options, and the allocator's where they are asked for."""
-        space = self._arrange(environment).engine.space(environment)
-        if not self.allocator:
+        """The engine's options, and the allocator's and the host's where they are asked for."""
+        workload = self._arrange(environment)
+        space = workload.engine.space(environment)
+        if not (self.allocator or self.host):
             return space
-        options = {**space.options, **allocator.OPTIONS}
+        knobs = self._knobs(workload)
+        options = {
+            **space.options,
+            **(allocator.OPTIONS if self.allocator else {}),
+            **{name: knob.option for name, knob in knobs.items()},
+        }
         return type(space)(options, space.constraints, space.conditions)
 
     def describe(self, environment: Environment) -> Environment:
@@ -227,9 +238,20 @@ class LocalRunner:
     def _bench(self, workload: Workload, default: Configuration) -> _Bench:
         if workload.key not in self._benches:
             network = self._network(workload)
-            bench = _Bench(self, workload, network, default, self._zygotes)
+            knobs = self._knobs(workload)
+            bench = _Bench(self, workload, network, default, knobs, self._zygotes)
             self._benches[workload.key] = bench
         return self._benches[workload.key]
+
+    def _knobs(self, workload: Workload) -> Mapping[str, Knob]:
+        """The host's options for a workload, as they were when they were first asked for."""
+        if not self.host:
+            return {}
+        key = workload.cores, str(workload.settings.get("device", "cpu"))
+        if key not in self._hosts:
+            with device_lock(self.lock_timeout_s):  # another's measurement sets them for a while
+                self._hosts[key] = offered(*key)
+        return self._hosts[key]
 
     @cached_property
     def _zygotes(self) -> Zygotes:
@@ -304,6 +326,7 @@ class _Bench:
     workload: Workload
     network: str
     default: Configuration
+    knobs: Mapping[str, Knob]
     zygotes: Zygotes
     sentinel: Sentinel = field(init=False)
     reference: Mapping[str, Any] | None = None
@@ -354,8 +377,16 @@ class _Bench:
         return {"digest": outcome.answer["digest"], "latency_ms": latency_ms}
 
     def measure(self, configuration: Configuration) -> _Trial:
-        """The configuration, measured until nothing disturbed it or the attempts are used up."""
+        """The configuration, measured on the machine set as it says."""
         self.sentinel.since += 1
+        try:
+            with applied(self.knobs, configuration):
+                return self._undisturbed(configuration)
+        except Refusal as refusal:
+            return _Trial(Outcome(refusal.status, str(refusal), {}), {})
+
+    def _undisturbed(self, configuration: Configuration) -> _Trial:
+        """The configuration, measured until nothing disturbed it or the attempts are used up."""
         disturbances: list[str] = []
         while True:
             trial, why = self._attempt(configuration)
@@ -429,6 +460,7 @@ class _Bench:
     def _request(self, configuration: Configuration) -> dict[str, Any]:
         runner, workload = self.runner, self.workload
         precisions = {workload.engine.precision(c) for c in (configuration, self.default)}
+        others = {*allocator.OPTIONS, *self.knobs}
         return {
             "job": "measure",
             "network": self.network,
@@ -436,7 +468,7 @@ class _Bench:
             "batch": workload.batch,
             "inputs": [vars(item) for item in workload.inputs],
             "seed": runner.seed,
-            "configuration": {k: v for k, v in configuration.items() if k not in allocator.OPTIONS},
+            "configuration": {k: v for k, v in configuration.items() if k not in others},
             "settings": workload.settings,
             "cores": list(workload.cores),
             "memory_limit_mib": runner.memory_limit_mib,
