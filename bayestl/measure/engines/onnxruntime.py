@@ -1,7 +1,8 @@
-"""onnxruntime on the CPU.
+"""onnxruntime on the CPU, and on an NVIDIA GPU where its build has the provider.
 
 onnxruntime accepts unknown keys, ``"banana"`` for a switch and -1 threads without a word,
-so that nothing reaches it that `space` has not checked.
+so that nothing reaches it that `space` has not checked; where CUDA is missing it falls back
+to the CPU, which is told apart here.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bayestl.data.environment import Environment
 from bayestl.data.measurement import Status
 from bayestl.data.options import Boolean, Categorical, Integer, Ordinal, Value
-from bayestl.errors import EngineUnavailable
+from bayestl.errors import EngineUnavailable, UnknownEnvironment
 from bayestl.measure.engine import Refusal, Scope
 from bayestl.measure.machine import physical_cores
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
     from bayestl.data.space import ConfigSpace, Configuration
 
-PROVIDER = "CPUExecutionProvider"
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+GPU_MEMORY = "cuda"
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
 LEVELS = {
     "disabled": "ORT_DISABLE_ALL",
@@ -48,11 +50,11 @@ class OnnxRuntime:
 
     name = "onnxruntime"
     format = "onnx"
-    settings: Mapping[str, str] = {}
+    settings: Mapping[str, str] = {"device": "'cpu', or a GPU as 'cuda' or 'cuda:1'"}
 
     @property
     def scopes(self) -> Mapping[str, Scope]:
-        return dict.fromkeys(_options(), Scope.SESSION)
+        return dict.fromkeys([*_options(), *_cuda_options()], Scope.SESSION)
 
     def version(self) -> str:
         if find_spec("onnxruntime") is not None:
@@ -64,7 +66,7 @@ class OnnxRuntime:
         raise EngineUnavailable('onnxruntime is not installed; pip install "bayestl[onnxruntime]"')
 
     def space(self, environment: Environment) -> ConfigSpace:
-        """The options of a CPU session.
+        """The options of a session: of the provider, on a GPU as well.
 
         The domains depend on the machine, not on the environment's cores: environments
         that differ in their cores alone share one space. The default number of threads
@@ -73,8 +75,9 @@ class OnnxRuntime:
         """
         from bayestl.data.space import ConfigSpace  # pandas, which a child never needs
 
+        on_gpu = gpu_of(environment.settings) is not None
         return ConfigSpace(
-            _options(),
+            {**_options(), **(_cuda_options() if on_gpu else {})},
             conditions={
                 "inter_op_num_threads": 'execution_mode == "parallel"',
                 "enable_mem_pattern": 'execution_mode == "sequential"',
@@ -87,7 +90,7 @@ class OnnxRuntime:
         return {}
 
     def precision(self, configuration: Configuration) -> str:
-        return "float32"
+        return "tf32" if configuration.get("use_tf32") else "float32"
 
     def prepare(self) -> None:
         try:
@@ -98,29 +101,60 @@ class OnnxRuntime:
     def open(
         self, network: str, configuration: Configuration, settings: Mapping[str, Value]
     ) -> OnnxRuntimeSession:
-        return OnnxRuntimeSession(network, configuration)
+        return OnnxRuntimeSession(network, configuration, gpu_of(settings))
+
+
+def gpu_of(settings: Mapping[str, Value]) -> int | None:
+    """The number of the GPU that an environment asks for; None for the CPU.
+
+    Raises
+    ------
+    UnknownEnvironment
+        If the device is none that this engine knows.
+    """
+    device = str(settings.get("device", "cpu"))
+    kind, _, number = device.partition(":")
+    if device == "cpu":
+        return None
+    if kind != "cuda" or not (number.isdecimal() or device == "cuda"):
+        raise UnknownEnvironment(f"expected device 'cpu', 'cuda' or 'cuda:1', got {device!r}")
+    return int(number or 0)
 
 
 class OnnxRuntimeSession:
-    """A network in onnxruntime; errors of the library become a `Refusal`."""
+    """A network in onnxruntime; errors of the library become a `Refusal`.
 
-    def __init__(self, network: str, configuration: Configuration) -> None:
+    On a GPU inputs and outputs stay there (I/O binding), and an inference has ended when
+    its outputs are complete.
+    """
+
+    def __init__(self, network: str, configuration: Configuration, gpu: int | None) -> None:
         import onnxruntime
 
         self._ort = onnxruntime
-        self._configuration = configuration
+        self._configuration, self._gpu = configuration, gpu
+        wanted = CPU if gpu is None else CUDA
+        if wanted not in onnxruntime.get_available_providers():
+            raise Refusal(Status.UNSUPPORTED, f"this build of onnxruntime has no {wanted}")
         threads = _threads()
         try:
             self._session = onnxruntime.InferenceSession(
-                network, self._session_options(), providers=[PROVIDER]
+                network, self._session_options(), providers=self._providers()
             )
         except Exception as error:
             raise _refusal(error) from error
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._threads_started = _threads() - threads
         providers = self._session.get_providers()
-        if providers != [PROVIDER]:
-            raise Refusal(Status.UNSUPPORTED, f"asked for {PROVIDER}, onnxruntime uses {providers}")
+        if providers[0] != wanted:
+            raise Refusal(Status.UNSUPPORTED, f"asked for {wanted}, onnxruntime uses {providers}")
+
+    def _providers(self) -> list[Any]:
+        if self._gpu is None:
+            return [CPU]
+        asked = {k: v for k, v in self._configuration.items() if k in _cuda_options()}
+        plain = {k: str(int(v)) if isinstance(v, bool) else str(v) for k, v in asked.items()}
+        return [(CUDA, {"device_id": str(self._gpu), **plain}), CPU]
 
     def _session_options(self) -> Any:
         options = self._ort.SessionOptions()
@@ -128,6 +162,8 @@ class OnnxRuntimeSession:
         for name, value in self._configuration.items():
             match name, value:
                 case _, None:
+                    continue
+                case str(), _ if name in _cuda_options():
                     continue
                 case "execution_mode", str():
                     options.execution_mode = getattr(self._ort.ExecutionMode, MODES[value])
@@ -149,6 +185,9 @@ class OnnxRuntimeSession:
         }
 
     def _read(self, options: Any, name: str) -> Value:
+        if name in _cuda_options():
+            text = self._session.get_provider_options()[CUDA][name]
+            return bool(int(text)) if isinstance(_cuda_options()[name], Boolean) else text
         if name in ENTRIES:
             number = int(options.get_session_config_entry(ENTRIES[name]))
             return number if name == "dynamic_block_base" else bool(number)
@@ -169,15 +208,28 @@ class OnnxRuntimeSession:
 
     def feed(self, inputs: Mapping[str, np.ndarray]) -> None:
         self._inputs = dict(inputs)
+        if self._gpu is None:
+            return
+        self._binding = self._session.io_binding()
+        for name, array in inputs.items():
+            there = self._ort.OrtValue.ortvalue_from_numpy(array, GPU_MEMORY, self._gpu)
+            self._binding.bind_ortvalue_input(name, there)
+        for name in self._outputs:
+            self._binding.bind_output(name, GPU_MEMORY, self._gpu)
 
     def run(self) -> None:
         try:
-            self._values = self._session.run(None, self._inputs)
+            if self._gpu is None:
+                self._values = self._session.run(None, self._inputs)
+            else:
+                self._session.run_with_iobinding(self._binding)
+                self._binding.synchronize_outputs()
         except Exception as error:
             raise _refusal(error) from error
 
     def outputs(self) -> Mapping[str, Any]:
-        return dict(zip(self._outputs, self._values, strict=True))
+        values = self._values if self._gpu is None else self._binding.copy_outputs_to_cpu()
+        return dict(zip(self._outputs, values, strict=True))
 
 
 def _options() -> dict[str, Integer | Ordinal | Categorical | Boolean]:
@@ -206,6 +258,22 @@ def _options() -> dict[str, Integer | Ordinal | Categorical | Boolean]:
         ),
         "set_denormal_as_zero": Boolean(False, doc="flush denormal numbers to zero"),
         "disable_prepacking": Boolean(False, doc="leave weights in the layout of the file"),
+    }
+
+
+def _cuda_options() -> dict[str, Categorical | Boolean]:
+    """Those of the CUDA provider that change time; with its own defaults."""
+    return {
+        "cudnn_conv_algo_search": Categorical(
+            ("EXHAUSTIVE", "HEURISTIC", "DEFAULT"), doc="how cuDNN's convolution is chosen"
+        ),
+        "cudnn_conv_use_max_workspace": Boolean(True, doc="let cuDNN use all the memory it likes"),
+        "use_tf32": Boolean(True, doc="round float32 factors of products to TF32"),
+        "prefer_nhwc": Boolean(False, doc="images lie in memory with their channels last"),
+        "enable_cuda_graph": Boolean(False, doc="capture an inference, and replay it"),
+        "arena_extend_strategy": Categorical(
+            ("kNextPowerOfTwo", "kSameAsRequested"), doc="how the GPU's memory arena grows"
+        ),
     }
 
 
