@@ -31,7 +31,7 @@ from bayestl.measure.placement import regime
 from bayestl.measure.sampling import Sampling
 from bayestl.measure.sentinel import Sentinel
 from bayestl.measure.workload import Workload, arrange
-from bayestl.measure.zygote import Outcome, Zygote, Zygotes, bounced
+from bayestl.measure.zygote import UNLIMITED, Outcome, Zygote, Zygotes, bounced
 
 if TYPE_CHECKING:  # pandas loads with the first space
     from bayestl.data.space import ConfigSpace, Configuration
@@ -262,7 +262,7 @@ class LocalRunner:
 
     @cached_property
     def _workspace(self) -> Path:
-        """A folder for rewritten networks, which lives as long as the runner."""
+        """A folder for rewritten networks and for children, which lives as long as the runner."""
         folder = Path(tempfile.mkdtemp(prefix="bayestl-"))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         return folder
@@ -280,8 +280,7 @@ class LocalRunner:
                 "batch": workload.batch,
                 "size": workload.size,
                 "target": str(path),
-                "cores": None,
-                "memory_limit_mib": None,
+                **UNLIMITED,
             }
             outcome = Zygote(None, fork=False).run(request, PREPARATION_S)
             if outcome.status is not Status.OK:
@@ -406,7 +405,10 @@ class _Bench:
         zygote.ready()  # or its import would look like a neighbour
         place = self._place()
         use, own = use_of(cores), time.process_time()
-        outcome = zygote.run(self._request(configuration), self.runner.timeout_s)
+        with tempfile.TemporaryDirectory(dir=self.runner._workspace) as folder:
+            # a compiler that is killed leaves much behind
+            request = {**self._request(configuration), "folder": folder}
+            outcome = zygote.run(request, self.runner.timeout_s)
         own = time.process_time() - own + outcome.cpu_s
         taken = disturbance(use, use_of(cores), own)
         places = (place, self._place())
