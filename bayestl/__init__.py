@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from bayestl.models.sklearn_regressor import TransferRegressor as TransferRegressor
     from bayestl.models.transfer_gp import TransferGP as TransferGP
     from bayestl.study.comparison import compare as compare
+    from bayestl.study.linting import lint as lint
     from bayestl.transfer.model_shift import DirectTransfer as DirectTransfer
     from bayestl.transfer.model_shift import LinearShift as LinearShift
     from bayestl.transfer.model_shift import NonlinearShift as NonlinearShift
@@ -108,6 +109,7 @@ _HOMES = {
     "compare": "study.comparison",
     "enumerate_space": "data.sampling",
     "function_runner": "measure.function",
+    "lint": "study.linting",
     "load": "models.persistence",
     "option_effects": "models.effects",
     "read_specification": "data.specification",

@@ -20,6 +20,7 @@ from bayestl.cli.console import Interrupted, errors, warn
 from bayestl.cli.demo import demo
 from bayestl.cli.doctor import doctor
 from bayestl.cli.fit import fit
+from bayestl.cli.lint import lint
 from bayestl.cli.measure import measure
 from bayestl.cli.predict import predict
 from bayestl.cli.report import report
@@ -39,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 done, 1 an error, 2 wrong usage, 130 interrupted by Ctrl-C.",
 )
-for command in (demo, doctor, measure, fit, predict, report):
+for command in (demo, doctor, measure, lint, fit, predict, report):
     app.command()(command)
 
 campaign = typer.Typer(no_args_is_help=True, rich_markup_mode=None)

@@ -1,4 +1,4 @@
-"""What `fit` and `predict` share: the table that they read and the model that they fit."""
+"""What `fit`, `predict` and `lint` share: the table that they read and the model that they fit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Seed = Annotated[int, typer.Option(help="Of the fit.", min=0)]
 
 def read(
     path: Path,
-    metric: str,
+    metric: str | None,
     metrics: str | None,
     options: str | None,
     environment: str | None,
@@ -58,7 +58,10 @@ def read(
         if path.suffix != ".parquet":
             raise typer.BadParameter(f"{path} is no .parquet file: name its columns with --options")
         return read_table(path)
-    units = dict(_metric(text) for text in (metrics or metric).split(","))
+    named = metrics or metric
+    if named is None:
+        raise typer.BadParameter(f"{path} does not say which columns are metrics: use --metrics")
+    units = dict(_metric(text) for text in named.split(","))
     names = [name.strip() for name in options.split(",")]
     return read_table(
         path, options=names, metrics=units, environment=environment or ENVIRONMENT, status=status

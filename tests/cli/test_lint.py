@@ -1,0 +1,29 @@
+import pandas as pd
+import pytest
+
+
+@pytest.fixture
+def csv(tmp_path):
+    frame = pd.DataFrame(
+        [{"a": a, "b": b, "place": p, "y": (2.0 if p == "x" else 6.0) * (1 + a + 3 * b)}
+         for a in range(10) for b in (0, 1) for p in "xy"]
+    )  # fmt: skip
+    path = tmp_path / "runs.csv"
+    frame.to_csv(path, index=False)
+    return path
+
+
+def test_findings_are_shown(bayestl, csv):
+    command = ("lint", csv, "--options", "a,b", "--metrics", "y:ms", "--environment", "place")
+    assert "y is 3 times x" in " ".join(bayestl(*command).out.split())
+    (finding,) = bayestl(*command, "--json").json["findings"]
+    assert finding["kind"] == "copy"
+    assert finding["environments"] == ["x", "y"]
+
+
+def test_nothing_found_is_said(bayestl, parquet):
+    assert bayestl("lint", parquet, "--metric", "latency").code == 0
+
+
+def test_a_csv_needs_its_metrics_named(refused, csv):
+    assert "use --metrics" in refused("lint", csv, "--options", "a,b", "--environment", "place", code=2)
