@@ -46,6 +46,9 @@ def measure(
     allocator: Annotated[
         bool, typer.Option("--allocator", help="Vary the memory allocator's options, too.")
     ] = False,
+    host: Annotated[
+        bool, typer.Option("--host", help="Vary the machine's clocks and limits, too, as root.")
+    ] = False,
     environment: Annotated[str | None, typer.Option(help="The environment's name.")] = None,
     count: Annotated[int, typer.Option(help="How many configurations to sample.", min=1)] = 50,
     repeats: Annotated[
@@ -86,14 +89,15 @@ def measure(
     from bayestl.measure.runner import LocalRunner
 
     if program is not None and network is None:
-        if cores is not None or batch != 1 or size or setting or meter or allocator:
+        if cores is not None or batch != 1 or size or setting or meter or allocator or host:
             raise typer.BadParameter(
-                "cores, batch, size, setting, meter and allocator are for networks; a program's "
+                "cores, batch, size, setting, meter, allocator and host are for networks; a program's "
                 "environment has settings of its own"
             )
         runner, wanted = _program(program, environment)
     elif network is not None and program is None:
-        runner = LocalRunner(meters={name: {} for name in meter or ()}, allocator=allocator)
+        meters = {name: {} for name in meter or ()}
+        runner = LocalRunner(meters=meters, allocator=allocator, host=host)
         settings = _settings(cores, batch, size, setting or ())
         wanted = _environment(environment, engine, network, settings)
     else:
