@@ -91,8 +91,8 @@ def measure(
     if program is not None and network is None:
         if cores is not None or batch != 1 or size or setting or meter or allocator or host:
             raise typer.BadParameter(
-                "cores, batch, size, setting, meter, allocator and host are for networks; a program's "
-                "environment has settings of its own"
+                "cores, batch, size, setting, meter, allocator and host are for networks; the "
+                "environment of a program has settings of its own"
             )
         runner, wanted = _program(program, environment)
     elif network is not None and program is None:
