@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bayestl.acquisition.uninformed import RandomSampling as RandomSampling
     from bayestl.acquisition.variance import IntegratedVariance as IntegratedVariance
     from bayestl.acquisition.variance import PosteriorVariance as PosteriorVariance
+    from bayestl.baselines.estimator import Estimator as Estimator
     from bayestl.baselines.mean import Mean as Mean
     from bayestl.baselines.ridge import RidgeInteractions as RidgeInteractions
     from bayestl.baselines.trees import BoostedTrees as BoostedTrees
@@ -75,6 +76,7 @@ _HOMES = {
     "Conformal": "models.conformalized",
     "DirectTransfer": "transfer.model_shift",
     "Environment": "data.environment",
+    "Estimator": "baselines.estimator",
     "ExpectedImprovement": "acquisition.improvement",
     "Integer": "data.options",
     "IntegratedVariance": "acquisition.variance",
