@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from bayestl.models.transfer_gp import TransferGP as TransferGP
     from bayestl.study.comparison import compare as compare
     from bayestl.study.linting import lint as lint
+    from bayestl.transfer.guided_sampling import GuidedSampling as GuidedSampling
     from bayestl.transfer.model_shift import DirectTransfer as DirectTransfer
     from bayestl.transfer.model_shift import LinearShift as LinearShift
     from bayestl.transfer.model_shift import NonlinearShift as NonlinearShift
@@ -80,6 +81,7 @@ _HOMES = {
     "ExpectedImprovement": "acquisition.improvement",
     "Integer": "data.options",
     "IntegratedVariance": "acquisition.variance",
+    "GuidedSampling": "transfer.guided_sampling",
     "LMCGP": "models.gp",
     "LinearShift": "transfer.model_shift",
     "LocalRunner": "measure.runner",

@@ -44,6 +44,7 @@ from bayestl.models.gp import MultiTaskGP, TargetOnlyGP
 from bayestl.models.model import Fitted, Model
 from bayestl.models.transfer_gp import TransferGP
 from bayestl.study.metrics import coverage, crps, interval_score, mape, median_ape
+from bayestl.transfer.guided_sampling import GuidedSampling
 from bayestl.transfer.model_shift import DirectTransfer, LinearShift, NonlinearShift, OffsetShift
 from bayestl.transfer.source_values import SourceValuesRidge
 from experiments.botorch_rival import BotorchMultiTaskGP
@@ -64,6 +65,8 @@ METHODS: Mapping[str, Model] = {
     "LinearShift": LinearShift(Remembered(TargetOnlyGP())),
     "NonlinearShift": NonlinearShift(Remembered(TargetOnlyGP())),
     "SourceValuesRidge": SourceValuesRidge(),
+    "GuidedSampling": GuidedSampling(),
+    "GuidedSampling (Bayesian)": GuidedSampling(prior="source"),
     "BotorchMultiTaskGP": BotorchMultiTaskGP(),
 }
 SIDE_LINES = ("MultiTaskGP",)

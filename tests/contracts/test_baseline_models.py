@@ -1,9 +1,12 @@
 """Laws that every baseline and transfer strategy keeps as a `Model`, on tables of any size."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from bayestl.baselines.estimator import lasso, support_vectors
 from bayestl.baselines.mean import Mean
 from bayestl.baselines.ridge import RidgeInteractions
 from bayestl.baselines.trees import BoostedTrees, PooledBoostedTrees, RandomForest
@@ -13,6 +16,7 @@ from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import ConfigurationError, FitError, TableError, UnknownEnvironment
 from bayestl.models.model import HasPosterior
+from bayestl.transfer.guided_sampling import GuidedSampling
 from bayestl.transfer.model_shift import DirectTransfer, LinearShift, NonlinearShift, OffsetShift
 from bayestl.transfer.source_values import SourceValuesRidge
 
@@ -26,7 +30,14 @@ SPACE = ConfigSpace(
     },
     conditions={"spin": "mode == 'a'"},
 )
-TARGET_ONLY = [RandomForest(trees=60), BoostedTrees(), RidgeInteractions(), Mean()]
+TARGET_ONLY = [
+    RandomForest(trees=60),
+    BoostedTrees(),
+    RidgeInteractions(),
+    Mean(),
+    support_vectors(),
+    lasso(),
+]
 FOREST = RandomForest(trees=30)
 STRATEGIES = [
     DirectTransfer(FOREST),
@@ -34,6 +45,8 @@ STRATEGIES = [
     LinearShift(FOREST),
     NonlinearShift(FOREST, trees=60),
     SourceValuesRidge(),
+    GuidedSampling(),
+    GuidedSampling(prior="source"),
 ]
 ALL = [*TARGET_ONLY, PooledBoostedTrees(), *STRATEGIES]
 BLIND = (Mean, DirectTransfer)  # to the options, or to how the target differs
@@ -163,7 +176,7 @@ def test_values_that_are_not_positive_are_fitted_without_a_logarithm(recipe):
     assert (prediction["q05"] < prediction["q95"]).all()
     assert any("not positive" in warning for warning in fitted.diagnostics.warnings)
     with pytest.raises(FitError, match="log"):
-        fit(type(recipe)(transform="log"), table(shift=-20.0))
+        fit(replace(recipe, transform="log"), table(shift=-20.0))
 
 
 @EVERY

@@ -13,10 +13,11 @@ from bayestl.models.gp import LMCGP, MultiTaskGP, TargetOnlyGP
 from bayestl.models.model import HasPosterior
 from bayestl.models.sequential import SequentialGP
 from bayestl.models.transfer_gp import TransferGP
+from bayestl.transfer.guided_sampling import GuidedSampling
 from bayestl.transfer.model_shift import DirectTransfer, LinearShift, NonlinearShift, OffsetShift
 
 PROCESSES = [TransferGP(), SequentialGP(), MultiTaskGP(), LMCGP(), TargetOnlyGP()]
-STRATEGIES = [DirectTransfer(), OffsetShift(), LinearShift(), NonlinearShift()]
+STRATEGIES = [DirectTransfer(), OffsetShift(), LinearShift(), NonlinearShift(), GuidedSampling()]
 
 
 def each(recipes):
