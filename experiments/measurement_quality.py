@@ -4,8 +4,9 @@
 
 Four questions, on squeezenet in onnxruntime on all cores:
 
-- zygote: do forks of a clean process agree with fresh processes? Each configuration in both,
-  alternating: rank correlation, and the median of the ratios.
+- zygote: do forks of a clean process agree with fresh processes? Each configuration three times
+  in both, in turn: rank correlation of the medians, and the median of their ratios; and, since
+  repeats differ, the correlation of one turn with one turn beside that of two fresh turns.
 - repeats: how much do repeats of a configuration differ with the protocol and with what a
   script does (a fresh process, one warm-up call, the mean of ten)? Both in turn, as the
   machine is and beside a staged neighbour that works for a second and rests for three.
@@ -27,6 +28,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import combinations, permutations
 from pathlib import Path
 
 import numpy as np
@@ -67,11 +69,17 @@ while True:
 
 @dataclass(frozen=True)
 class Zygote:
-    """Forks of a clean process against fresh processes."""
+    """Forks of a clean process against fresh processes.
+
+    `one_turn` correlates single measurements of the two, `fresh_turns` those of fresh
+    processes with each other: what the machine's noise allows.
+    """
 
     configurations: int
     spearman: float
     median_ratio: float
+    one_turn: float
+    fresh_turns: float
 
 
 @dataclass(frozen=True)
@@ -147,15 +155,24 @@ def compare_isolation(
     environment: Environment,
     configurations: Sequence[Configuration],
 ) -> tuple[Zygote, Cost]:
-    pairs, measured = [], []
-    for number, configuration in enumerate(configurations):
-        order = (forked, fresh) if number % 2 else (fresh, forked)
-        found = {id(r): r.run(configuration, environment) for r in order}
-        measured.append(found[id(forked)])
-        if all(m.ok for m in found.values()):
-            pairs.append([found[id(r)].values["latency"] for r in (forked, fresh)])
-    ours, theirs = np.array(pairs).T
-    zygote = Zygote(len(pairs), spearman(ours, theirs), float(np.median(ours / theirs)))
+    latencies = np.full((2, TURNS, len(configurations)), np.nan)
+    measured = []
+    for turn in range(TURNS):
+        for number, configuration in enumerate(configurations):
+            for kind in (0, 1) if (turn + number) % 2 else (1, 0):
+                m = (forked, fresh)[kind].run(configuration, environment)
+                latencies[kind, turn, number] = m.values.get("latency", np.nan)
+                measured += [m] if kind == 0 else []
+    ours, theirs = np.nanmedian(latencies, axis=1)
+    mixed = [spearman(latencies[0, a], latencies[1, b]) for a, b in permutations(range(TURNS), 2)]
+    same = [spearman(latencies[1, a], latencies[1, b]) for a, b in combinations(range(TURNS), 2)]
+    zygote = Zygote(
+        len(configurations),
+        spearman(ours, theirs),
+        float(np.nanmedian(ours / theirs)),
+        float(np.mean(mixed)),
+        float(np.mean(same)),
+    )
     return zygote, cost_of([m for m in measured if m.ok and not m.provenance["disturbed"]])
 
 
