@@ -109,6 +109,5 @@ class State:
         return frozenset(
             attempt.number
             for attempt in self.attempts
-            if attempt.measurement.status not in TRANSIENT
-            or tries[attempt.number] >= MAX_ATTEMPTS
+            if attempt.measurement.status not in TRANSIENT or tries[attempt.number] >= MAX_ATTEMPTS
         )

@@ -26,4 +26,5 @@ def test_nothing_found_is_said(bayestl, parquet):
 
 
 def test_a_csv_needs_its_metrics_named(refused, csv):
-    assert "use --metrics" in refused("lint", csv, "--options", "a,b", "--environment", "place", code=2)
+    command = ("lint", csv, "--options", "a,b", "--environment", "place")
+    assert "use --metrics" in refused(*command, code=2)

@@ -76,7 +76,9 @@ def test_an_option_that_never_varies():
     assert [f.message for f in findings] == ["never varies anywhere"]
 
 
-@pytest.mark.parametrize(("factor", "words"), [(1.0, "equal, at all 40"), (2.5, "two is 2.5 times one")])
+@pytest.mark.parametrize(
+    ("factor", "words"), [(1.0, "equal, at all 40"), (2.5, "two is 2.5 times one")]
+)
 def test_an_environment_that_is_a_copy(factor, words):
     frame = clean()
     frame.loc[40:, "y"] = factor * frame.loc[:39, "y"].to_numpy()
