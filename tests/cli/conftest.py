@@ -108,7 +108,7 @@ def refused(bayestl):
 def runner(monkeypatch):
     """The runner that commands find in place of this machine."""
     runner = FormulaRunner()
-    monkeypatch.setattr("bayestl.measure.runner.LocalRunner", lambda: runner)
+    monkeypatch.setattr("bayestl.measure.runner.LocalRunner", lambda **settings: runner)
     return runner
 
 

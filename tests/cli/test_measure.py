@@ -129,3 +129,15 @@ def test_a_real_network_is_measured(bayestl, tmp_path):
     table = read_table(output)
     assert (table.frame["latency"] > 0).all()
     assert table.environments[0].settings == {"cores": "0", "batch": 1}
+
+
+def test_repeats_are_measured_in_passes(bayestl, runner, tmp_path):
+    command = ("measure", "--network", "squeezenet", "--environment", "one-core", "--count", 4)
+    found = bayestl(*command, "--repeats", 3, "--output", tmp_path / "r.parquet", "--json")
+    assert found.code == 0, found.err
+    assert found.json["measurements"] == 12
+
+
+def test_a_setting_has_a_value(refused, runner, tmp_path):
+    command = ("measure", "--network", "squeezenet", "--output", tmp_path / "s.parquet")
+    assert "--setting key=value" in refused(*command, "--setting", "isa", code=2)

@@ -155,7 +155,7 @@ def test_what_cannot_be_measured_is_refused(refused, folder, written):
     path = written()
     assert "narrow, wide" in refused("measure", "--program", path, *output, code=2)
     here = ("measure", "--program", path, "--environment", "wide", *output)
-    assert "settings of the program's" in refused(*here, "--cores", "0", code=2)
+    assert "settings of its own" in refused(*here, "--cores", "0", code=2)
     assert "either --network or --program" in refused(*here, "--network", "n", code=2)
     assert "either --network or --program" in refused("measure", *output, code=2)
     path.write_text("[environments.wide]\n")
