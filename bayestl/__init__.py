@@ -60,6 +60,13 @@ if TYPE_CHECKING:
     from bayestl.models.transfer_gp import TransferGP as TransferGP
     from bayestl.study.comparison import compare as compare
     from bayestl.study.linting import lint as lint
+    from bayestl.study.method import Active as Active
+    from bayestl.study.method import Designed as Designed
+    from bayestl.study.method import InOrder as InOrder
+    from bayestl.study.method import Method as Method
+    from bayestl.study.scenario import RecordedScenario as RecordedScenario
+    from bayestl.study.study import Results as Results
+    from bayestl.study.study import Study as Study
     from bayestl.transfer.guided_sampling import GuidedSampling as GuidedSampling
     from bayestl.transfer.model_shift import DirectTransfer as DirectTransfer
     from bayestl.transfer.model_shift import LinearShift as LinearShift
@@ -68,6 +75,7 @@ if TYPE_CHECKING:
     from bayestl.transfer.source_values import SourceValuesRidge as SourceValuesRidge
 
 _HOMES = {
+    "Active": "study.method",
     "Boolean": "data.options",
     "BoostedTrees": "baselines.trees",
     "Budget": "campaign.budget",
@@ -75,10 +83,12 @@ _HOMES = {
     "Categorical": "data.options",
     "ConfigSpace": "data.space",
     "Conformal": "models.conformalized",
+    "Designed": "study.method",
     "DirectTransfer": "transfer.model_shift",
     "Environment": "data.environment",
     "Estimator": "baselines.estimator",
     "ExpectedImprovement": "acquisition.improvement",
+    "InOrder": "study.method",
     "Integer": "data.options",
     "IntegratedVariance": "acquisition.variance",
     "GuidedSampling": "transfer.guided_sampling",
@@ -88,6 +98,7 @@ _HOMES = {
     "Mean": "baselines.mean",
     "Measurement": "data.measurement",
     "MeasurementTable": "data.table",
+    "Method": "study.method",
     "Metric": "data.measurement",
     "MultiTaskGP": "models.gp",
     "NonlinearShift": "transfer.model_shift",
@@ -99,11 +110,14 @@ _HOMES = {
     "RandomForest": "baselines.trees",
     "RandomSampling": "acquisition.uninformed",
     "Real": "data.options",
+    "RecordedScenario": "study.scenario",
     "ReplayRunner": "measure.replay",
+    "Results": "study.study",
     "RidgeInteractions": "baselines.ridge",
     "SQLiteStore": "campaign.store",
     "SourceValuesRidge": "transfer.source_values",
     "Status": "data.measurement",
+    "Study": "study.study",
     "Survey": "campaign.survey",
     "TargetOnlyGP": "models.gp",
     "SequentialGP": "models.sequential",

@@ -64,3 +64,7 @@ class CampaignError(BayestlError, ValueError):
 
 class StoreError(BayestlError, OSError):
     """A store is corrupted, newer than this version, or cannot be written."""
+
+
+class StudyError(BayestlError, ValueError):
+    """A study is malformed, or its results cannot be read."""

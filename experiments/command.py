@@ -1,0 +1,103 @@
+"""What every experiment's command line shares: its options, and how its result is stored."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from bayestl.data.files import write_whole
+from bayestl.measure import machine
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def parser(description: str | None, *, seeds: int) -> argparse.ArgumentParser:
+    """The options that every experiment knows.
+
+    Parameters
+    ----------
+    description : the experiment's docstring
+    seeds : how many draws it takes unless told
+    """
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--quick", action="store_true", help="a part of it, in seconds")
+    made.add_argument("--seeds", type=int, default=seeds, help=f"draws; {seeds} unless given")
+    made.add_argument("--workers", type=int, default=1, help="processes of one thread each")
+    made.add_argument("--cache", type=Path, help="folder that keeps every cell")
+    made.add_argument("--fresh", action="append", default=[], help="a method's cells to forget")
+    made.add_argument("--json", type=Path, help="file that the result is written to")
+    made.add_argument(
+        "--figure", type=Path, help="file that the figure is written to, .svg or .png"
+    )
+    return made
+
+
+def execution(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `Study.run`."""
+    return {
+        "cache": arguments.cache,
+        "executor": "serial" if arguments.workers == 1 else "processes",
+        "workers": arguments.workers,
+        "fresh": arguments.fresh,
+    }
+
+
+def publish(result: Mapping[str, Any], arguments: argparse.Namespace) -> None:
+    """Write the result where `--json` says, with the command, the commit and the machine."""
+    if not arguments.json:
+        return
+    known = {
+        "command": _command(),
+        "commit": _commit(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{machine.processor()}, {os.cpu_count()} cores",
+        "bayestl": version("bayestl"),
+        "python": platform.python_version(),
+    }
+    text = json.dumps({**known, **result}, indent=1, allow_nan=False) + "\n"
+    write_whole(arguments.json, lambda file: file.write(text.encode()))
+
+
+def publish_figure(figure: Figure, arguments: argparse.Namespace) -> None:
+    """Write the figure where `--figure` says; the same figure gives the same file."""
+    if arguments.figure:
+        from bayestl.report.study import write_figure
+
+        write_figure(figure, arguments.figure)
+
+
+def _command() -> str:
+    """What was asked for, without where results go, which does not change them."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    words = [spec.name if spec else Path(sys.argv[0]).stem]
+    rest = iter(sys.argv[1:])
+    for word in rest:
+        if word in ("--json", "--figure", "--cache"):
+            next(rest, None)
+        else:
+            words.append(word)
+    return " ".join(["python -m", *words])
+
+
+def _commit() -> str:
+    """The commit of the working tree, marked where it differs from it."""
+    folder = Path(__file__).parent
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        said = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return said.stdout.strip()
