@@ -44,6 +44,7 @@ from bayestl.models.gp import MultiTaskGP, TargetOnlyGP
 from bayestl.models.model import Fitted, Model
 from bayestl.models.transfer_gp import TransferGP
 from bayestl.study.metrics import coverage, crps, interval_score, mape, median_ape
+from bayestl.study.statistics import best_rivals, cell_means, geometric_mean
 from bayestl.transfer.guided_sampling import GuidedSampling
 from bayestl.transfer.model_shift import DirectTransfer, LinearShift, NonlinearShift, OffsetShift
 from bayestl.transfer.source_values import SourceValuesRidge
@@ -269,20 +270,11 @@ def summarise_cells(rows: pd.DataFrame) -> pd.DataFrame:
     The ratio is that of means over the seeds that both ran on, for the rival that makes it
     largest; NaN where no rival ran, infinite where ours failed.
     """
-    keys = ["scenario", "budget"]
-    errors = rows.pivot_table(index=[*keys, "seed"], columns="method", values="mape", dropna=False)
-    result = errors.groupby(level=keys).mean()
-    rivals = [name for name in errors.columns if name not in (OURS, *SIDE_LINES)]
-    ratios = {}
-    for rival in rivals:
-        both = errors[[OURS, rival]].dropna() if OURS in errors else errors[:0]
-        means = both.groupby(level=keys).mean()
-        ratios[rival] = means[OURS] / means[rival] if len(means) else pd.Series(dtype=float)
-    table = pd.DataFrame(ratios, index=result.index)
-    some = table.notna().any(axis=1)
-    result["best_rival"] = table[some].idxmax(axis=1)
-    result["ratio"] = table.max(axis=1)
-    return result
+    means = cell_means(rows)
+    if OURS not in means:
+        return means.assign(best_rival=None, ratio=float("nan"))
+    rivals = [name for name in map(str, means) if name not in (OURS, *SIDE_LINES)]
+    return means.join(best_rivals(rows, OURS, rivals))
 
 
 def verdict(rows: pd.DataFrame, cells: pd.DataFrame, is_staged: bool) -> dict[str, Any]:
@@ -328,11 +320,6 @@ def _advantages(rows: pd.DataFrame) -> dict[str, float]:
     if OURS not in nlpd:
         return {}
     return {rival: float((nlpd[rival] - nlpd[OURS]).mean()) for rival in GP_RIVALS if rival in nlpd}
-
-
-def geometric_mean(ratios: pd.Series) -> float:
-    """exp(mean(log ratio))"""
-    return float(np.exp(np.log(ratios).mean()))
 
 
 def show(cells: pd.DataFrame, result: Mapping[str, Any], is_staged: bool) -> None:

@@ -67,7 +67,7 @@ def cell_means(frame: pd.DataFrame, score: str = "mape") -> pd.DataFrame:
     return errors(frame, score).groupby(level=CELL).mean()
 
 
-def failures(frame: pd.DataFrame) -> pd.Series:
+def failure_counts(frame: pd.DataFrame) -> pd.Series:
     """method -> how many of its fits failed."""
     return (frame["error"] != "").groupby(frame["method"], sort=False).sum()
 

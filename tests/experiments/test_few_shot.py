@@ -62,6 +62,13 @@ def test_a_rival_that_ran_on_fewer_seeds_is_compared_on_those():
     assert cells.loc[("s", 5), "ratio"] == pytest.approx(12 / 6)
 
 
+def test_a_failure_of_ours_is_the_worst_cell_and_not_a_missing_one():
+    some = rows((OURS, 0, 8), (OURS, 1, np.nan), ("Mean", 0, 10), ("Mean", 1, 10))
+    some.loc[1, "error"] = "FitError: no"
+    found = verdict(some, summarise_cells(some), is_staged=False)
+    assert (found["worst_ratio"], found["cells_missed"]) == (np.inf, 1)
+
+
 def test_a_side_line_is_shown_but_is_no_rival():
     cells = summarise_cells(rows((OURS, 0, 8), ("MultiTaskGP", 0, 1), ("Mean", 0, 10)))
     assert cells.loc[("s", 5), "MultiTaskGP"] == 1

@@ -13,7 +13,7 @@ from bayestl.study.statistics import (
     cell_means,
     critical_difference,
     errors,
-    failures,
+    failure_counts,
     geometric_mean,
     ratios,
     ratios_to_best,
@@ -62,7 +62,7 @@ def test_a_failed_fit_has_an_infinite_error_and_one_not_run_has_none():
     assert table["A"].tolist() == [np.inf, 2]
     assert table["B"].fillna(-1).tolist() == [1, -1]
     assert cell_means(frame).loc[("s", 5), "A"] == np.inf
-    assert failures(frame).to_dict() == {"A": 1, "B": 0}
+    assert failure_counts(frame).to_dict() == {"A": 1, "B": 0}
 
 
 def test_a_rank_correlation_counts_as_what_it_lacks():
