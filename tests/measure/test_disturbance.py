@@ -1,5 +1,3 @@
-import subprocess
-import sys
 import time
 
 import pytest
@@ -7,6 +5,7 @@ import pytest
 from bayestl.measure import disturbance as module
 from bayestl.measure.disturbance import Disturbance, Use, disturbance, use_of
 from bayestl.measure.machine import available_cores
+from tests.processes import started
 
 STAT = """cpu  900 0 0 0 0 0 0 0 0 0
 cpu0 {} 10 20 500 30 1 2 {} 7 0
@@ -53,12 +52,9 @@ def test_a_neighbour_is_seen():
     cores = available_cores()[:1]
     if use_of(cores) is None:
         pytest.skip("this kernel does not count a core's time")
-    code = f"import os; os.sched_setaffinity(0, {set(cores)})\nwhile True: pass"
-    with subprocess.Popen([sys.executable, "-c", code]) as neighbour:
-        try:
-            time.sleep(0.3)
-            before = use_of(cores)
-            time.sleep(0.5)
-            assert disturbance(before, use_of(cores), 0.0).share > 0.5
-        finally:
-            neighbour.kill()
+    code = f"import os; os.sched_setaffinity(0, {set(cores)}); print(flush=True)\nwhile True: pass"
+    with started(code) as neighbour:
+        assert neighbour.stdout.readline()
+        before = use_of(cores)
+        time.sleep(0.5)
+        assert disturbance(before, use_of(cores), 0.0).share > 0.5

@@ -3,7 +3,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -14,7 +13,7 @@ from bayestl.measure import guard, host
 from bayestl.measure import runner as runner_module
 from bayestl.measure.engine import Refusal
 from bayestl.measure.machine import available_cores
-from bayestl.measure.zygote import module_command
+from tests.processes import started, wait_until
 
 TABLE = "3000000 2000000 1000000"
 
@@ -298,23 +297,13 @@ with host.applied(knobs, {**values, "cpu_governor": "performance", "cpu_boost": 
 
 
 def test_a_killed_process_leaves_the_machine_as_it_was(laptop):
-    _, variables = module_command("bayestl")
-    command = [sys.executable, "-c", HOLDER, str(laptop.root)]
-    with subprocess.Popen(
-        command, env=variables, stdout=subprocess.PIPE, start_new_session=True
-    ) as holder:
-        try:
-            assert holder.stdout.readline() == b"set\n"
-            assert texts(laptop, "scaling_governor") == ["performance"] * 2
-        finally:
-            os.killpg(holder.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 20
+    with started(HOLDER, str(laptop.root)) as holder:
+        assert holder.stdout.readline() == "set\n"
+        assert texts(laptop, "scaling_governor") == ["performance"] * 2
+        os.killpg(holder.pid, signal.SIGKILL)
     boost = laptop.cpu / "cpufreq/boost"
-    while time.monotonic() < deadline:
-        if texts(laptop, "scaling_governor") == ["powersave"] * 2 and boost.read_text() == "1":
-            return
-        time.sleep(0.02)
-    pytest.fail("the values of a process that is gone have stayed")
+    assert wait_until(lambda: texts(laptop, "scaling_governor") == ["powersave"] * 2)
+    assert wait_until(lambda: boost.read_text() == "1")
 
 
 @pytest.fixture

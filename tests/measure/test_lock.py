@@ -8,7 +8,8 @@ from bayestl.errors import EngineError
 from bayestl.measure.lock import device_lock
 
 
-def take_turns(path, names, name, count):
+def take_turns(path, names, name, count, both_started):
+    both_started.wait(60)
     for _ in range(count):
         with device_lock(30.0, path):
             names.append(name)
@@ -28,9 +29,9 @@ def test_two_campaigns_take_turns(tmp_path):
     context = multiprocessing.get_context("spawn")
     path = tmp_path / "device.lock"
     with context.Manager() as manager:
-        names = manager.list()
+        names, start = manager.list(), manager.Barrier(2)
         processes = [
-            context.Process(target=take_turns, args=(path, names, name, 40)) for name in "ab"
+            context.Process(target=take_turns, args=(path, names, name, 40, start)) for name in "ab"
         ]
         for process in processes:
             process.start()

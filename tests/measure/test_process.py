@@ -3,17 +3,15 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import textwrap
-import time
-from pathlib import Path
 
 import pytest
 
 from bayestl.data.measurement import Status
 from bayestl.errors import EngineError
 from bayestl.measure.process import KEPT_ERRORS, KEPT_OUTPUT, run_process
+from tests.processes import alive, started, wait_until
 
 OFFSPRING = """
 import os, subprocess, sys, time
@@ -26,9 +24,13 @@ time.sleep(float(sys.argv[2]))
 """
 
 PARENT = """
-import sys
+import sys, time
 from bayestl.measure.process import run_process
-run_process(sys.argv[1:], timeout_s=120.0)
+try:
+    run_process(sys.argv[1:], timeout_s=120.0)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    time.sleep(600)
 """
 
 
@@ -37,23 +39,14 @@ def python(code, *arguments, timeout_s=30.0, **limits):
     return run_process(command, timeout_s=timeout_s, **limits)
 
 
-def alive(pid):
-    """Whether a process runs; one that ended and was not yet reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def wait_until(condition, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return condition()
-
-
 def family(path):
     return [int(pid) for pid in path.read_text().split()]
+
+
+@pytest.fixture
+def offspring(tmp_path):
+    """The command of a program that stays, with children, once it has written their pids."""
+    return [sys.executable, "-c", OFFSPRING, str(tmp_path / "pids"), "600"]
 
 
 def test_a_program_reads_prints_and_ends():
@@ -147,7 +140,7 @@ def test_a_program_that_cannot_be_started(tmp_path):
 
 
 def test_the_deadline_ends_all_offspring(tmp_path):
-    ended = python(OFFSPRING, tmp_path / "pids", 600, timeout_s=2.0)
+    ended = python(OFFSPRING, tmp_path / "pids", 600, timeout_s=5.0)
     assert ended.timed_out
     assert "killed at its deadline" in str(ended.failure())
     pids = family(tmp_path / "pids")
@@ -161,30 +154,17 @@ def test_what_a_program_leaves_behind_ends_with_it(tmp_path):
     assert not any(map(alive, family(tmp_path / "pids")))
 
 
-def test_an_interrupt_ends_all_offspring(tmp_path):
-    def interrupt(number, frame):
-        if (tmp_path / "pids").exists():
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
-        with pytest.raises(KeyboardInterrupt):
-            python(OFFSPRING, tmp_path / "pids", 600)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert not any(map(alive, family(tmp_path / "pids")))
+def test_an_interrupt_ends_all_offspring(tmp_path, offspring):
+    with started(PARENT, *offspring) as caller:
+        assert wait_until((tmp_path / "pids").exists)
+        caller.send_signal(signal.SIGINT)
+        assert caller.stdout.readline() == "interrupted\n"
+        assert not any(map(alive, family(tmp_path / "pids")))
 
 
-def test_a_killed_caller_leaves_nothing(tmp_path):
-    program = [sys.executable, "-c", OFFSPRING, str(tmp_path / "pids"), "600"]
-    caller = subprocess.Popen([sys.executable, "-c", PARENT, *program])
-    try:
+def test_a_killed_caller_leaves_nothing(tmp_path, offspring):
+    with started(PARENT, *offspring) as caller:
         assert wait_until((tmp_path / "pids").exists)
         assert all(map(alive, family(tmp_path / "pids")))
-    finally:
         caller.kill()
-        caller.wait()
     assert wait_until(lambda: not any(map(alive, family(tmp_path / "pids"))))

@@ -1,43 +1,39 @@
 import os
 import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
 from bayestl.measure import runner as runner_module
 from bayestl.measure.zygote import Zygote
+from tests.processes import alive, started, wait_until
 
 PARENT = """
+import time
 from bayestl.data.environment import Environment
 from bayestl.measure.runner import LocalRunner
-runner = LocalRunner(engines={"staged": "staged_engine:Staged"}, timeout_s=120.0)
-runner.run({"act": "offspring"}, Environment("e", engine="staged", network="squeezenet"))
+engines = {"staged": "staged_engine:Staged"}
+runner = LocalRunner(engines=engines, timeout_s=120.0, disturbance_limit=None)
+try:
+    runner.run({"act": "offspring"}, Environment("e", engine="staged", network="squeezenet"))
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    time.sleep(600)
 """
-
-
-def alive(pid):
-    """Whether a process runs; one that ended and was not yet reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def wait_until(condition, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return condition()
 
 
 @pytest.fixture
 def pids(tmp_path, monkeypatch):
     path = tmp_path / "pids"
     monkeypatch.setenv("STAGED_PIDS", str(path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # the lock: others may be measuring
     return path
+
+
+def family(pids):
+    """The child that measures and its own child, once they run."""
+    assert wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    return map(int, pids.read_text().split())
 
 
 def test_a_timeout_kills_the_whole_group(staged, staged_environment, pids):
@@ -50,35 +46,18 @@ def test_a_timeout_kills_the_whole_group(staged, staged_environment, pids):
 
 
 def test_an_interrupt_kills_the_whole_group(staged, staged_environment, pids):
-    def interrupt(number, frame):
-        if pids.exists() and pids.read_text():
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
-        with pytest.raises(KeyboardInterrupt):
-            staged().run({"act": "offspring"}, staged_environment)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    child, grandchild = map(int, pids.read_text().split())
-    assert wait_until(lambda: not alive(child) and not alive(grandchild))
+    with started(PARENT) as parent:
+        child, grandchild = family(pids)
+        parent.send_signal(signal.SIGINT)
+        assert parent.stdout.readline() == "interrupted\n"
+        assert wait_until(lambda: not alive(child) and not alive(grandchild))
 
 
 def test_a_killed_parent_leaves_no_child(staged, staged_environment, pids):
-    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
-    parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT], env={**os.environ, "PYTHONPATH": path}
-    )
-    try:
-        assert wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
-        child, grandchild = map(int, pids.read_text().split())
+    with started(PARENT) as parent:
+        child, grandchild = family(pids)
         assert alive(child)
-    finally:
         parent.kill()
-        parent.wait()
     assert wait_until(lambda: not alive(child) and not alive(grandchild))
 
 
