@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from bayestl.study.scenario import RecordedScenario as RecordedScenario
     from bayestl.study.study import Results as Results
     from bayestl.study.study import Study as Study
+    from bayestl.transfer.bellwether import Bellwether as Bellwether
     from bayestl.transfer.guided_sampling import GuidedSampling as GuidedSampling
     from bayestl.transfer.model_shift import DirectTransfer as DirectTransfer
     from bayestl.transfer.model_shift import LinearShift as LinearShift
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Active": "study.method",
+    "Bellwether": "transfer.bellwether",
     "Boolean": "data.options",
     "BoostedTrees": "baselines.trees",
     "Budget": "campaign.budget",
