@@ -1,96 +1,35 @@
-"""The figures of a report, each a function from a frame to a matplotlib `Figure`.
-
-Series are labelled where they end instead of in a legend, colours come from one theme
-and never carry a meaning alone, and ratios are drawn on log axes. Nothing here touches
-pyplot or matplotlib's global settings.
-"""
+"""The figures of a campaign's report, each a function from a frame to a matplotlib `Figure`."""
 
 from __future__ import annotations
 
-import functools
-import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec
-
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from bayestl.data.measurement import Metric
-from bayestl.report.text import label, number, tick
-from bayestl.report.theme import LIGHT, Theme, contrast
+from bayestl.report.drawing import (
+    FOOT,
+    MARKERS,
+    WIDTH,
+    drawn,
+    headed,
+    label_right,
+    readable_on,
+    scale,
+    series_colour,
+    spans_decades,
+)
+from bayestl.report.text import label, number
+from bayestl.report.theme import LIGHT, Theme
 
-WIDTH = 5.2
-"""Inches of a figure that stands in one column of the page."""
-
-OUTPUT: Any = {"svg.fonttype": "none", "svg.hashsalt": "bayestl"}
-"""Settings under which a figure is saved: text stays text, and equal figures are equal bytes."""
-MARKERS = "osD^vPX"
-LOG_RATIO = 4.0
-"""Positive values that span more than this ratio are drawn on a log axis."""
-FOOT = 0.03
-"""Where failures, which have no value, are drawn: a fraction of the height of the axes."""
 MOST_OPTIONS = 20
 MOST_COLUMNS = 5
 
-_Arguments = ParamSpec("_Arguments")
 
-
-def _style(theme: Theme) -> Any:
-    return {
-        "font.family": ["DejaVu Sans"],
-        "font.size": 9,
-        "text.color": theme.ink,
-        "text.parse_math": False,  # a name with two dollar signs is a name
-        "axes.facecolor": "none",
-        "axes.edgecolor": theme.rule,
-        "axes.labelcolor": theme.muted,
-        "axes.labelsize": 9,
-        "axes.linewidth": 0.8,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlelocation": "left",
-        "axes.titlesize": 9.5,
-        "axes.titleweight": "bold",
-        "axes.titlepad": 18,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": theme.rule,
-        "grid.linewidth": 0.5,
-        "xtick.color": theme.rule,
-        "ytick.color": theme.rule,
-        "xtick.labelcolor": theme.muted,
-        "ytick.labelcolor": theme.muted,
-        "xtick.labelsize": 8.5,
-        "ytick.labelsize": 8.5,
-        "figure.facecolor": "none",
-        "figure.constrained_layout.use": True,
-        "lines.linewidth": 1.6,
-        "lines.markersize": 4.5,
-    }
-
-
-def _drawn(function: Callable[_Arguments, Figure]) -> Callable[_Arguments, Figure]:
-    """The figure function, run under its theme's style."""
-
-    @functools.wraps(function)
-    def draw(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Figure:
-        theme = kwargs.get("theme", LIGHT)
-        assert isinstance(theme, Theme)
-        with mpl.rc_context(_style(theme)), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-            figure = function(*args, **kwargs)
-            figure.draw_without_rendering()  # settles the layout under this style
-        return figure
-
-    return draw
-
-
-@_drawn
+@drawn
 def predicted_against_measured(
     predictions: pd.DataFrame, metric: Metric, *, theme: Theme = LIGHT
 ) -> Figure:
@@ -105,10 +44,10 @@ def predicted_against_measured(
     figure = Figure(figsize=size)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     values = predictions[["measured", "q05", "q50", "q95"]].to_numpy(float)
-    log = _spans_decades(values)
+    log = spans_decades(values)
     for position, (panel, (method, frame)) in enumerate(zip(panels, methods, strict=False)):
-        _prediction_panel(panel, frame, _colour(theme, position), theme)
-        _headed(panel, method or "Held-out measurements", _accuracy(frame), theme)
+        _prediction_panel(panel, frame, series_colour(theme, position), theme)
+        headed(panel, method or "Held-out measurements", _accuracy(frame), theme)
     _equal_axes(panels[0], frame=predictions, log=log)
     for position, panel in enumerate(panels):
         panel.set_visible(position < len(methods))
@@ -118,7 +57,7 @@ def predicted_against_measured(
     return figure
 
 
-@_drawn
+@drawn
 def error_against_measurements(learning: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
     """The error of each method over the number of target measurements it was given."""
     figure = Figure(figsize=(WIDTH, 3.4))
@@ -126,7 +65,7 @@ def error_against_measurements(learning: pd.DataFrame, *, theme: Theme = LIGHT) 
     ends = []
     for position, (method, frame) in enumerate(_groups(learning)):
         frame = frame.sort_values("n_target")
-        colour = _colour(theme, position)
+        colour = series_colour(theme, position)
         x, y = frame["n_target"].to_numpy(float), frame["mape"].to_numpy(float)
         if {"low", "high"} <= set(frame.columns):
             low, high = frame["low"].to_numpy(float), frame["high"].to_numpy(float)
@@ -141,16 +80,16 @@ def error_against_measurements(learning: pd.DataFrame, *, theme: Theme = LIGHT) 
         )
         ends.append((y[-1], f"{label(method, 22)}  {number(y[-1])} %", colour))
     errors = learning["mape"].to_numpy(float)
-    _scale(axes.yaxis, errors, log=_spans_decades(errors))
+    scale(axes.yaxis, errors, log=spans_decades(errors))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axes.set_xlabel("target measurements")
     axes.set_ylabel("mean absolute percentage error [%]")
     axes.set_xlim(right=float(learning["n_target"].max()))
-    _label_right(axes, ends)
+    label_right(axes, ends)
     return figure
 
 
-@_drawn
+@drawn
 def environment_correlation(correlation: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
     """The model's correlation between environments, each pair once."""
     names = [label(name, 18) for name in correlation.columns]
@@ -174,7 +113,7 @@ def environment_correlation(correlation: pd.DataFrame, *, theme: Theme = LIGHT) 
             f"{values[row, column]:.2f}".replace("-", "−"),
             ha="center",
             va="center",
-            color=_readable_on(ground, theme),
+            color=readable_on(ground, theme),
             fontsize=9 if count <= 8 else 7,
         )
     axes.set_xticks(range(count), names, rotation=0 if count <= 3 else 40, ha="center")
@@ -185,7 +124,7 @@ def environment_correlation(correlation: pd.DataFrame, *, theme: Theme = LIGHT) 
     return figure
 
 
-@_drawn
+@drawn
 def option_effects(effects: pd.DataFrame, metric: Metric, *, theme: Theme = LIGHT) -> Figure:
     """What share of the predicted variance each option explains by itself, largest first."""
     shown = effects.sort_values("effect", ascending=False, kind="stable").head(MOST_OPTIONS)[::-1]
@@ -210,7 +149,7 @@ def option_effects(effects: pd.DataFrame, metric: Metric, *, theme: Theme = LIGH
     return figure
 
 
-@_drawn
+@drawn
 def best_so_far(
     trials: pd.DataFrame, metric: Metric, *, default: float | None = None, theme: Theme = LIGHT
 ) -> Figure:
@@ -234,12 +173,12 @@ def best_so_far(
         axes.plot(failed, height, "x", color=theme.bad, transform=axes.get_xaxis_transform())
         labels.append((np.nan, f"{len(failed)} failed", theme.bad))
     shown = y[measured] if default is None else np.append(y[measured], default)
-    _scale(axes.yaxis, shown, log=_spans_decades(shown))
+    scale(axes.yaxis, shown, log=spans_decades(shown))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axes.set_xlim(x.min() - 0.5, x.max() + 0.5)
     axes.set_xlabel("target measurement")
     axes.set_ylabel(str(metric))
-    _label_right(axes, labels)
+    label_right(axes, labels)
     return figure
 
 
@@ -248,10 +187,6 @@ def _groups(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     if "method" not in frame.columns:
         return [("", frame)]
     return [(str(name), rows) for name, rows in frame.groupby("method", sort=False)]
-
-
-def _colour(theme: Theme, position: int) -> str:
-    return theme.series[position % len(theme.series)]
 
 
 def _prediction_panel(axes: Axes, frame: pd.DataFrame, colour: str, theme: Theme) -> None:
@@ -274,19 +209,6 @@ def _accuracy(frame: pd.DataFrame) -> str:
     return f"error {number(error)} %, {held}"
 
 
-def _headed(axes: Axes, title: str, subtitle: str, theme: Theme) -> None:
-    axes.set_title(label(title, 24))
-    axes.annotate(
-        subtitle,
-        (0, 1),
-        xytext=(0, 5),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        color=theme.muted,
-        fontsize=8,
-    )
-
-
 def _equal_axes(axes: Axes, *, frame: pd.DataFrame, log: bool) -> None:
     """The same scale on both axes, wide enough for every median and measured value.
 
@@ -297,89 +219,9 @@ def _equal_axes(axes: Axes, *, frame: pd.DataFrame, log: bool) -> None:
     margin = (high / low) ** 0.08 if log else 0.08 * ((high - low) or abs(high) or 1.0)
     limits = (low / margin, high * margin) if log else (low - margin, high + margin)
     for axis in (axes.xaxis, axes.yaxis):
-        _scale(axis, np.array(limits), log=log)
+        scale(axis, np.array(limits), log=log)
     axes.set_xlim(limits)
     axes.set_ylim(limits)
-
-
-def _spans_decades(values: np.ndarray) -> bool:
-    values = values[np.isfinite(values)]
-    return bool(len(values)) and values.min() > 0 and values.max() / values.min() > LOG_RATIO
-
-
-def _scale(axis: Any, values: np.ndarray, *, log: bool) -> None:
-    """A linear axis with few ticks, or a log axis with ticks at 1, 2, 5 and plain numbers."""
-    if not log:
-        axis.set_major_locator(MaxNLocator(nbins=5))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
-        return
-    finite = values[np.isfinite(values)]
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    axis.set_major_locator(FixedLocator(_log_ticks(float(finite.min()), float(finite.max()))))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
-    axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    decades = range(int(np.floor(np.log10(low))) - 1, int(np.ceil(np.log10(high))) + 2)
-    steps = (1, 2, 5) if np.log10(high / low) < 3 else (1,)
-    return [step * 10.0**decade for decade in decades for step in steps]
-
-
-def _label_right(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
-    """Each (height, text, colour) right of the axes, pushed apart where they would overlap.
-
-    A height is in data coordinates, or NaN for the foot of the axes.
-    """
-    figure = axes.get_figure(root=True)
-    assert isinstance(figure, Figure)
-    figure.draw_without_rendering()  # the layout, and with it the height of the axes, is settled
-    points = axes.get_window_extent().height * 72 / figure.dpi
-    to_axes = axes.transData + axes.transAxes.inverted()
-    x = axes.get_xlim()[1]
-    wanted = [
-        FOOT if np.isnan(height) else float(to_axes.transform((x, height))[1])
-        for height, _, _ in labels
-    ]
-    for (_, text, colour), at in zip(labels, _apart(wanted, 11.5 / points), strict=True):
-        axes.annotate(
-            text,
-            (1, at),
-            xytext=(6, 0),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            va="center",
-            color=colour,
-            fontsize=8.5,
-            annotation_clip=False,
-        )
-
-
-def _apart(positions: Sequence[float], gap: float) -> list[float]:
-    """The positions moved as little as needed to be `gap` apart, in the same order."""
-    order = np.argsort(positions, kind="stable")
-    groups: list[list[float]] = []
-    for i in order:
-        groups.append([positions[i]])
-        while (
-            len(groups) > 1
-            and _centre(groups[-1]) - _centre(groups[-2])
-            < gap * (len(groups[-1]) + len(groups[-2])) / 2
-        ):
-            groups[-2:] = [groups[-2] + groups[-1]]
-    spread = [
-        _centre(group) + gap * (i - (len(group) - 1) / 2)
-        for group in groups
-        for i in range(len(group))
-    ]
-    result = np.empty(len(positions))
-    result[order] = spread
-    return result.tolist()
-
-
-def _centre(group: Sequence[float]) -> float:
-    return float(np.mean(group))
 
 
 def _advice(effect: pd.Series) -> str:
@@ -388,8 +230,3 @@ def _advice(effect: pd.Series) -> str:
         return ""
     best = f"best {label(effect['best'], 14)}"
     return best if pd.isna(effect["ratio"]) else f"{best}, worst ×{number(float(effect['ratio']))}"
-
-
-def _readable_on(ground: str, theme: Theme) -> str:
-    """Ink or ground, whichever has the higher contrast."""
-    return max((theme.ink, theme.ground), key=lambda colour: contrast(colour, ground))

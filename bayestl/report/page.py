@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -27,6 +24,7 @@ from bayestl.data.files import write_whole
 from bayestl.errors import FileError
 from bayestl.report import figures
 from bayestl.report.content import Report
+from bayestl.report.drawing import as_png, as_svg
 from bayestl.report.text import number, setting
 from bayestl.report.theme import DARK, LIGHT
 
@@ -44,7 +42,6 @@ _HEADINGS = {
     "q50": "predicted",
     "q95": "95 %",
 }
-_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
 def write(report: Report, path: str | Path) -> Path:
@@ -67,7 +64,7 @@ def write(report: Report, path: str | Path) -> Path:
         raise FileError(f"cannot make {page.parent}: {error.strerror or error}") from error
     drawings = list(_drawings(report))
     for drawing in drawings:
-        png = _png(drawing.light)
+        png = as_png(drawing.light)
         write_whole(page.parent / f"{drawing.name}.png", lambda file, png=png: file.write(png))
     text = _render(report, drawings).encode()
     write_whole(page, lambda file: file.write(text))
@@ -112,7 +109,7 @@ class Drawing:
     def images(self) -> dict[str, str]:
         """The figure in each theme, as an address that holds all of it."""
         return {
-            theme.name: "data:image/svg+xml;base64," + base64.b64encode(_svg(figure)).decode()
+            theme.name: "data:image/svg+xml;base64," + base64.b64encode(as_svg(figure)).decode()
             for theme, figure in ((LIGHT, self.light), (DARK, self.dark))
         }
 
@@ -179,30 +176,6 @@ def _last_errors(learning: pd.DataFrame) -> str:
         for row in last.itertuples()
     ]
     return "; ".join(parts) + "."
-
-
-def _svg(figure: Figure) -> bytes:
-    """The figure as SVG, its text in the reader's own sans-serif font.
-
-    It is laid out with matplotlib's font, which is wider than those, so nothing collides.
-    """
-    buffer = io.BytesIO()
-    _save(figure, buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue().replace(b"'DejaVu Sans'", _FONT.encode())
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    _save(
-        figure, buffer, format="png", dpi=200, facecolor=LIGHT.ground, metadata={"Software": None}
-    )
-    return buffer.getvalue()
-
-
-def _save(figure: Figure, buffer: io.BytesIO, **settings: Any) -> None:
-    with mpl.rc_context(figures.OUTPUT), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(buffer, **settings)
 
 
 def _cell(value: Any) -> str:
