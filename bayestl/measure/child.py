@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bayestl.data.measurement import Status
+from bayestl.measure.death import status_of
 from bayestl.measure.engine import Engine, Refusal, Session, load_engine
 from bayestl.measure.machine import MIB
 from bayestl.measure.meter import Meter, Reading, load_meter
@@ -44,14 +45,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 PR_SET_PDEATHSIG = 1
-OUT_OF_MEMORY = ("bad_alloc", "allocate memory", "failed to map segment", "out of memory")
-LOST_DEVICE = (
-    *("device-side assert", "unspecified launch failure", "GPU is lost", "fallen off the bus"),
-    *("device is lost", "cudaErrorDevicesUnavailable", "CUDA driver shutting down"),
-    *("uncorrectable ECC", "illegal memory access", "illegal instruction was encountered"),
-    *("misaligned address", "hardware stack error", "CUDA error: unknown error"),
-    "busy or unavailable",
-)
 KEPT_WARMUP = 50
 MAX_REQUEST = 4 * MIB
 LENGTH = struct.Struct("!I")
@@ -330,15 +323,6 @@ def _failure(error: Exception) -> dict[str, Any]:
     last = traceback.extract_tb(error.__traceback__)[-1]
     message = f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
     return {"status": status_of(message, isinstance(error, MemoryError)), "message": message}
-
-
-def status_of(message: str, exhausted: bool = False) -> Status:
-    """What an engine's last words mean."""
-    if exhausted or any(text in message for text in (*OUT_OF_MEMORY, "MemoryError")):
-        return Status.OOM
-    if any(text in message for text in LOST_DEVICE):
-        return Status.DEVICE_LOST
-    return Status.CRASH
 
 
 JOBS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {

@@ -11,7 +11,6 @@ It may raise `bayestl.measure.engine.Refusal` for what it does not support.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -57,20 +56,21 @@ def function_runner(
         If another process cannot import the function.
     """
     from bayestl.measure.program import ProgramRunner
+    from bayestl.measure.zygote import module_command
 
     reference = function if isinstance(function, str) else _reference(function)
-    path = os.pathsep.join(entry for entry in sys.path if entry)
-    arguments = (reference, json.dumps((sampling or Sampling()).to_dict()))
+    how = json.dumps((sampling or Sampling()).to_dict())
+    (program, *arguments), environment = module_command(__name__, reference, how)
+    path = Template.literal(environment["PYTHONPATH"])
     return ProgramRunner(
-        # -P keeps the working directory off the module path
-        [sys.executable, "-P", "-m", __name__, *map(Template.literal, arguments), "{config_file}"],
+        [program, *map(Template.literal, arguments), "{config_file}"],
         options,
         reports,
         **{
             "name": reference,
             "files": (_file(reference),),
             **settings,
-            "variables": {"PYTHONPATH": Template.literal(path), **settings.get("variables", {})},
+            "variables": {"PYTHONPATH": path, **settings.get("variables", {})},
         },
     )
 

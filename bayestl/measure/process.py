@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import signal
 import subprocess
 import sys
 import time
@@ -24,7 +23,7 @@ from typing import IO, Any
 
 from bayestl.data.measurement import Status
 from bayestl.errors import EngineError
-from bayestl.measure.child import status_of
+from bayestl.measure.death import cause_of_death
 from bayestl.measure.machine import MIB, kernel_kills
 
 KEPT_OUTPUT = 16 * 1024 * 1024
@@ -72,15 +71,7 @@ class Ended:
             return Status.TIMEOUT, f"killed at its deadline, after {self.seconds:.3g} s{self.tail}"
         if self.code == 0:
             return None
-        status = status_of(self.errors)
-        if status is Status.OOM:
-            return status, f"out of memory{self.tail}"
-        if self.code == -signal.SIGKILL and self.starved:
-            return Status.OOM, "killed by the kernel, which was out of memory"
-        if self.code < 0:
-            name = signal.strsignal(-self.code) or "an unknown signal"
-            return status, f"killed by signal {-self.code} ({name}){self.tail}"
-        return status, f"ended with exit code {self.code}{self.tail}"
+        return cause_of_death(self.code, self.errors, self.starved)
 
     @property
     def tail(self) -> str:

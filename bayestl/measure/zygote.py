@@ -22,7 +22,8 @@ from typing import Any
 
 from bayestl.data.measurement import Status
 from bayestl.errors import EngineUnavailable
-from bayestl.measure.child import receive, send, status_of
+from bayestl.measure.child import receive, send
+from bayestl.measure.death import cause_of_death
 from bayestl.measure.machine import kernel_kills
 
 KEPT_TEXT = 4_000
@@ -110,7 +111,8 @@ class Zygote:
             status = Status(answer["status"])
         except (ValueError, KeyError, TypeError):
             text = streams.errors.decode(errors="replace").strip()
-            return _death(end, text, kills)
+            starved = kernel_kills() != kills
+            return Outcome(*cause_of_death(end.code, text, starved), {}, end.cpu_s)
         return Outcome(status, answer.get("message", "")[:KEPT_TEXT], answer, end.cpu_s)
 
     def close(self) -> None:
@@ -304,21 +306,3 @@ class _Streams:
     def read_answer(self, chunk: bytes) -> None:
         self.answer = (self.answer + chunk)[:KEPT_ANSWER]
         self.answered = self.answered or not chunk
-
-
-def _death(end: _Death, errors: str, kills_before: int | None) -> Outcome:
-    """What it means that a process ended without an answer."""
-    tail = f": {errors}" if errors else ""
-    status = status_of(errors)
-    if status is Status.OOM:
-        return Outcome(status, f"out of memory{tail}", {}, end.cpu_s)
-    if end.code == -signal.SIGKILL and kernel_kills() != kills_before:
-        message = "killed by the kernel, which was out of memory"
-        return Outcome(Status.OOM, message, {}, end.cpu_s)
-    if end.code is None:
-        return Outcome(status, f"lost with the process that served it{tail}", {}, end.cpu_s)
-    if end.code < 0:
-        name = signal.strsignal(-end.code) or "an unknown signal"
-        return Outcome(status, f"killed by signal {-end.code} ({name}){tail}", {}, end.cpu_s)
-    message = f"ended with exit code {end.code} and no answer{tail}"
-    return Outcome(status, message, {}, end.cpu_s)

@@ -164,7 +164,7 @@ def test_a_default_configuration_that_fails_is_an_error(staged, staged_environme
         ("abort", Status.CRASH, r"signal 6 \(Aborted\): .*terminate called"),
         ("segfault", Status.CRASH, r"signal 11 \(Segmentation fault\)"),
         ("kill", Status.CRASH, r"signal 9 \(Killed\)"),
-        ("exit", Status.CRASH, "exit code 3 and no answer"),
+        ("exit", Status.CRASH, "ended with exit code 3"),
         ("raise", Status.CRASH, "RuntimeError: the kernel was lost"),
         ("oom", Status.OOM, "MemoryError"),
         ("bad_alloc", Status.OOM, "bad_alloc"),
