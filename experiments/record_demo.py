@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bayestl.campaign.events import Event, Measured
 from bayestl.campaign.loop import run
 from bayestl.campaign.store import SQLiteStore
 from bayestl.campaign.survey import Survey
@@ -23,6 +22,7 @@ from bayestl.data.readers import write_table
 from bayestl.data.sampling import sample
 from bayestl.data.table import MeasurementTable
 from bayestl.demo import live
+from experiments.progress import show
 
 BLOCKS = 10
 REPEATS_OF_DEFAULT = 6
@@ -55,12 +55,6 @@ def main() -> None:
     table = MeasurementTable.concat(tables)
     write_table(table, arguments.output)
     print(table.frame.groupby(["environment", "status"])["latency"].describe().to_string())
-
-
-def show(event: Event) -> None:
-    if isinstance(event, Measured):
-        m = event.measurement
-        print(m.environment, m.status.value, m.values.get("latency", m.message), flush=True)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bayestl.campaign.events import Event, Measured
 from bayestl.campaign.loop import run
 from bayestl.campaign.store import SQLiteStore
 from bayestl.campaign.survey import Survey
@@ -40,6 +39,7 @@ from bayestl.measure.engine import ENGINES, load_engine
 from bayestl.measure.runner import LocalRunner
 from bayestl.measure.sampling import Sampling
 from experiments.inference_card import card
+from experiments.progress import show
 
 COUNT, COMMON, TWICE = 250, 84, 50
 ENUMERABLE = 5_000
@@ -281,12 +281,6 @@ def translated(configuration: Configuration, engine: str, space: ConfigSpace) ->
 
 def _renamed(text: str, engine: str) -> str:
     return re.sub(rf"\b{THREADS[engine]}\b", "threads", text)
-
-
-def show(event: Event) -> None:
-    if isinstance(event, Measured):
-        m = event.measurement
-        print(m.environment, m.status.value, m.values.get("latency", m.message), flush=True)
 
 
 if __name__ == "__main__":
