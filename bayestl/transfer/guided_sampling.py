@@ -24,10 +24,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from bayestl.data.sampling import sample
+from bayestl.data.sampling import candidates
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
-from bayestl.errors import FitError, SpaceError
+from bayestl.errors import FitError
 from bayestl.models.conformal import PRIOR_SIZE, Regressor
 from bayestl.models.encoding import Encoding
 from bayestl.models.observations import Observations
@@ -160,12 +160,15 @@ class GuidedSampling:
     ) -> pd.DataFrame:
         """n configurations to measure in the target: where the influential options vary.
 
-        The others stay at their default. Fewer where there are not so many.
+        The others stay at their default. Fewer where there are not so many; the default
+        configuration is always one of them.
 
         Raises
         ------
         FitError
             If no source has a usable row.
+        SpaceError
+            If valid ones are too rare to be found.
         """
         observations = Observations.of(table, metric, target, self.transform)
         source_names(self, observations, metric)
@@ -176,14 +179,7 @@ class GuidedSampling:
             for name, value in space.default.items()
             if name not in influential and value is not None
         }
-        few = space.subspace(**fixed)
-        most = min(n, int(few.cardinality)) if np.isfinite(few.cardinality) else n
-        while most:
-            try:
-                return sample(few, most, seed=seed)
-            except SpaceError:  # constraints leave fewer
-                most = most * 9 // 10
-        return sample(few, 0, seed=seed)
+        return candidates(space.subspace(**fixed), max(n, 1), seed).head(n)
 
 
 def _selected(observations: Observations) -> TermFeatures:
@@ -217,28 +213,28 @@ def stepwise(x: np.ndarray, z: np.ndarray) -> tuple[Term, ...]:
     """
     n, p = x.shape
     chosen: list[Term] = []
-    candidates: list[Term] = [(column,) for column in range(p) if x[:, column].std() > 1e-9]
+    possible: list[Term] = [(column,) for column in range(p) if x[:, column].std() > 1e-9]
     residual, best = z, _criterion(z, p, 0)
     most = min(MOST_TERMS, n // 3)
-    while len(chosen) < most and candidates:
-        products = _products(x, candidates)
+    while len(chosen) < most and possible:
+        products = _products(x, possible)
         basis = _products(x, chosen)
         if chosen:  # what a term adds is the part that the others do not have
             products = products - basis @ np.linalg.lstsq(basis, products, rcond=None)[0]
         norms = np.sqrt((products**2).sum(axis=0))
         gains = np.where(norms > 1e-6, np.abs(products.T @ residual) / np.maximum(norms, 1e-6), 0)
-        term = candidates[int(gains.argmax())]
+        term = possible[int(gains.argmax())]
         _, left, _ = _least_squares(_products(x, [*chosen, term]), z)
         criterion = _criterion(left, p, len(chosen) + 1)
         if criterion >= best:
             break
         chosen.append(term)
         residual, best = left, criterion
-        candidates.remove(term)
+        possible.remove(term)
         if len(term) == 1:
-            known = set(candidates) | set(chosen)
+            known = set(possible) | set(chosen)
             pairs = (tuple(sorted((term[0], other))) for other in range(p) if other != term[0])
-            candidates += [pair for pair in pairs if pair not in known]
+            possible += [pair for pair in pairs if pair not in known]
     return _significant(x, z, chosen)
 
 
