@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from bayestl.transfer.model_shift import LinearShift as LinearShift
     from bayestl.transfer.model_shift import NonlinearShift as NonlinearShift
     from bayestl.transfer.model_shift import OffsetShift as OffsetShift
+    from bayestl.transfer.source_ensemble import RankingWeightedEnsemble as RankingWeightedEnsemble
     from bayestl.transfer.source_values import SourceValuesRidge as SourceValuesRidge
 
 _HOMES = {
@@ -111,6 +112,7 @@ _HOMES = {
     "ProgramRunner": "measure.program",
     "RandomForest": "baselines.trees",
     "RandomSampling": "acquisition.uninformed",
+    "RankingWeightedEnsemble": "transfer.source_ensemble",
     "Real": "data.options",
     "RecordedScenario": "study.scenario",
     "ReplayRunner": "measure.replay",
