@@ -108,7 +108,7 @@ def _on_cluster(tasks: Iterable[Work], keep: Keep, client: Any) -> None:
     try:
         while True:
             most = AHEAD * max(len(client.scheduler_info(n_workers=-1)["workers"]), 1)
-            for task in islice(tasks, most - len(running)):
+            for task in islice(tasks, max(most - len(running), 0)):
                 running[client.submit(_all_rows, task, pure=False)] = task
             if not running:
                 return

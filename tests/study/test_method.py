@@ -1,0 +1,70 @@
+"""How a method spends its budget on a pool."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from staged_study import scenario
+
+from bayestl.acquisition.variance import PosteriorVariance
+from bayestl.baselines.mean import Mean
+from bayestl.errors import StudyError
+from bayestl.models.gp import TargetOnlyGP
+from bayestl.models.sequential import SequentialGP
+from bayestl.study.method import Active, Designed, InOrder
+
+SPLIT = scenario().split(0)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Asks for given configurations."""
+
+    rows: tuple[tuple[int, int], ...]
+
+    def design(self, table, *, metric, target, n, seed=0):
+        assert not len(table.of(target))
+        assert len(table.of("known"))
+        return pd.DataFrame(self.rows[:n], columns=["threads", "batch"])
+
+
+def test_in_order_takes_the_first():
+    assert InOrder().choose(Mean(), SPLIT, (0, 2, 4), 0) == [[], [0, 1], [0, 1, 2, 3]]
+
+
+def test_a_design_takes_the_nearest_of_the_pool():
+    pool = SPLIT.pool.configurations()
+    wanted = tuple(pool.iloc[[5, 3]].itertuples(index=False, name=None))
+    [two, four] = Designed().choose(Wanted(wanted), SPLIT, (2, 4), 0)
+    assert two == [5, 3]
+    assert four == [5, 3, 0, 1]
+    [twice] = Designed().choose(Wanted((wanted[0], wanted[0])), SPLIT, (2,), 0)
+    assert twice[0] == 5
+    assert len(set(twice)) == 2
+
+
+def test_a_design_needs_a_model_that_has_one():
+    with pytest.raises(StudyError, match="GuidedSampling"):
+        Designed().choose(Mean(), SPLIT, (2,), 0)
+
+
+@pytest.mark.parametrize(
+    ("model", "initial"), [(SequentialGP(), 0), (TargetOnlyGP(), 3)], ids=["transfer", "alone"]
+)
+def test_an_active_learner_asks_for_distinct_rows(model, initial):
+    active = Active(PosteriorVariance(), initial=initial, batch=2)
+    few, more = active.choose(model, SPLIT, (4, 7), 0)
+    assert more[:4] == few
+    assert len(set(more)) == 7
+    assert more[:initial] == list(range(initial))
+
+
+def test_an_active_learner_sees_only_what_it_asked_for():
+    active = Active(PosteriorVariance(), SequentialGP(), batch=2)
+    [rows] = active.choose(Mean(), SPLIT, (4,), 0)
+    frame = SPLIT.pool.frame.copy()
+    unseen = np.setdiff1d(np.arange(len(frame)), rows[:2])
+    frame.loc[unseen, "latency"] *= 100
+    other = replace(SPLIT, pool=replace(SPLIT.pool, frame=frame))
+    assert active.choose(Mean(), other, (4,), 0) == [rows]
