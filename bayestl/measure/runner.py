@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import platform
 import shutil
@@ -22,16 +21,15 @@ from bayestl.data.environment import Environment
 from bayestl.data.measurement import Measurement, Metric, Status
 from bayestl.errors import ConfigurationError, EngineError, NetworkError
 from bayestl.measure import allocator, machine
-from bayestl.measure.disturbance import Disturbance, disturbance, use_of
-from bayestl.measure.engine import ENGINES, TOLERANCES, Refusal
-from bayestl.measure.host import Knob, applied, offered
+from bayestl.measure.bench import Bench
+from bayestl.measure.engine import ENGINES, TOLERANCES
+from bayestl.measure.host import Knob, offered
 from bayestl.measure.lock import device_lock
 from bayestl.measure.meter import METERS, load_meter
-from bayestl.measure.placement import regime
 from bayestl.measure.sampling import Sampling
 from bayestl.measure.sentinel import Sentinel
 from bayestl.measure.workload import Workload, arrange
-from bayestl.measure.zygote import UNLIMITED, Outcome, Zygote, Zygotes, bounced
+from bayestl.measure.zygote import UNLIMITED, Zygote, Zygotes
 
 if TYPE_CHECKING:  # pandas loads with the first space
     from bayestl.data.space import ConfigSpace, Configuration
@@ -44,11 +42,8 @@ METRICS = (
 )
 """Median time and mean CPU time of one inference, peak resident memory, time to load."""
 
-CALM_STEP_S = 0.1
-CALM_LIMIT_S = 1.0
-"""How long a repeated measurement waits for the machine to become quiet."""
-
-log = logging.getLogger(__name__)
+PREPARATION_S = 600.0
+"""How long the rewriting of a network may take."""
 
 
 class Runner(Protocol):
@@ -137,7 +132,7 @@ class LocalRunner:
     lock_timeout_s: float = 600.0
     seed: int = 0
     engines: Mapping[str, str] = field(default_factory=lambda: ENGINES)
-    _benches: dict[str, _Bench] = field(default_factory=dict, init=False, repr=False)
+    _benches: dict[str, Bench] = field(default_factory=dict, init=False, repr=False)
     _hosts: dict[Any, Mapping[str, Knob]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -162,17 +157,7 @@ class LocalRunner:
 
     def space(self, environment: Environment) -> ConfigSpace:
         """The engine's options, and the allocator's and the host's where they are asked for."""
-        workload = self._arrange(environment)
-        space = workload.engine.space(environment)
-        if not (self.allocator or self.host):
-            return space
-        knobs = self._knobs(workload)
-        options = {
-            **space.options,
-            **(allocator.OPTIONS if self.allocator else {}),
-            **{name: knob.option for name, knob in knobs.items()},
-        }
-        return type(space)(options, space.constraints, space.conditions)
+        return self._space(self._arrange(environment))
 
     def describe(self, environment: Environment) -> Environment:
         workload = self._arrange(environment)
@@ -189,7 +174,7 @@ class LocalRunner:
         workload = self._arrange(environment)
         started = datetime.now(UTC)
         clock = time.perf_counter()
-        space = self.space(environment)
+        space = self._space(workload)
         try:
             configuration = space.configuration(configuration)
         except ConfigurationError as error:
@@ -235,13 +220,51 @@ class LocalRunner:
     def _arrange(self, environment: Environment) -> Workload:
         return arrange(environment, self.engines)
 
-    def _bench(self, workload: Workload, default: Configuration) -> _Bench:
+    def _space(self, workload: Workload) -> ConfigSpace:
+        space = workload.engine.space(workload.environment)
+        if not (self.allocator or self.host):
+            return space
+        knobs = self._knobs(workload)
+        options = {
+            **space.options,
+            **(allocator.OPTIONS if self.allocator else {}),
+            **{name: knob.option for name, knob in knobs.items()},
+        }
+        return type(space)(options, space.constraints, space.conditions)
+
+    def _bench(self, workload: Workload, default: Configuration) -> Bench:
         if workload.key not in self._benches:
-            network = self._network(workload)
-            knobs = self._knobs(workload)
-            bench = _Bench(self, workload, network, default, knobs, self._zygotes)
-            self._benches[workload.key] = bench
+            self._benches[workload.key] = Bench(
+                workload,
+                default,
+                self._knobs(workload),
+                self._job(workload),
+                self._zygotes,
+                self._workspace,
+                Sentinel(self.sentinel_every, self.drift_limit),
+                tolerance=self.tolerance,
+                timeout_s=self.timeout_s,
+                attempts=self.attempts,
+                disturbance_limit=self.disturbance_limit,
+            )
         return self._benches[workload.key]
+
+    def _job(self, workload: Workload) -> dict[str, Any]:
+        """What all measurements of a workload ask of the process that measures."""
+        return {
+            "job": "measure",
+            "network": self._network(workload),
+            "rewritten": workload.preparation[0] == "rebatch",
+            "batch": workload.batch,
+            "inputs": [vars(item) for item in workload.inputs],
+            "seed": self.seed,
+            "settings": workload.settings,
+            "cores": list(workload.cores),
+            "memory_limit_mib": self.memory_limit_mib,
+            "sampling": self.sampling.to_dict(),
+            "meters": {name: [METERS[name], dict(of)] for name, of in self.meters.items()},
+            "implausible_speedup": self.implausible_speedup,
+        }
 
     def _knobs(self, workload: Workload) -> Mapping[str, Knob]:
         """The host's options for a workload, as they were when they were first asked for."""
@@ -295,192 +318,9 @@ class LocalRunner:
             "bayestl": version("bayestl"),
             "python": platform.python_version(),
             **workload.describe(),
-            "governor": machine.governor(workload.cores[0]),
-            "turbo": machine.turbo(),
             "sampling": self.sampling.to_dict(),
             "isolation": self.isolation,
             "timeout_s": self.timeout_s,
             "memory_limit_mib": self.memory_limit_mib,
             **machine.hardware(),
         }
-
-
-PREPARATION_S = 600.0
-_NETWORKS_FAULT = (Status.INVALID, Status.UNSUPPORTED, Status.BAD_OUTPUT)
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """A measurement after its last attempt."""
-
-    outcome: Outcome
-    provenance: Mapping[str, Any]
-
-
-@dataclass
-class _Bench:
-    """One environment that is being measured: its network, its reference and its sentinel."""
-
-    runner: LocalRunner
-    workload: Workload
-    network: str
-    default: Configuration
-    knobs: Mapping[str, Knob]
-    zygotes: Zygotes
-    sentinel: Sentinel = field(init=False)
-    reference: Mapping[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        self.sentinel = Sentinel(self.runner.sentinel_every, self.runner.drift_limit)
-
-    def watch(self) -> None:
-        """Measure the default configuration where that is due; the first is the reference.
-
-        Raises
-        ------
-        EngineError, NetworkError
-            If the default configuration cannot be measured the first time.
-        """
-        if not self.sentinel.due:
-            return
-        outcome = self.measure(self.default).outcome
-        if self.reference is None:
-            self.reference = self._reference(outcome)
-            self.sentinel.note(self.reference["latency_ms"])
-        elif outcome.status is Status.OK:
-            self._note(outcome.answer["values"]["latency"])
-
-    def _note(self, latency_ms: float) -> None:
-        if self.sentinel.drifted(latency_ms):  # a moment's, or one that stays?
-            again = self.measure(self.default).outcome
-            if again.status is Status.OK:
-                latency_ms = again.answer["values"]["latency"]
-        level = self.sentinel.level_ms
-        if self.sentinel.note(latency_ms):
-            log.warning(
-                "%s: the default configuration takes %.4g ms instead of %.4g ms: the machine has "
-                "changed, and measurements before and after differ for that reason",
-                self.workload.environment.name, latency_ms, level,
-            )  # fmt: skip
-
-    def _reference(self, outcome: Outcome) -> Mapping[str, Any]:
-        """What the default configuration computes, and how long it takes."""
-        if "digest" not in outcome.answer:
-            kind = NetworkError if outcome.status in _NETWORKS_FAULT else EngineError
-            raise kind(
-                f"the default configuration of {self.workload.engine.name} cannot run network "
-                f"{self.workload.network.name!r} at batch {self.workload.batch}: "
-                f"{outcome.status}: {outcome.message}"
-            )
-        latency_ms = outcome.answer["values"]["latency"]
-        return {"digest": outcome.answer["digest"], "latency_ms": latency_ms}
-
-    def measure(self, configuration: Configuration) -> _Trial:
-        """The configuration, measured on the machine set as it says."""
-        self.sentinel.since += 1
-        try:
-            with applied(self.knobs, configuration):
-                return self._undisturbed(configuration)
-        except Refusal as refusal:
-            return _Trial(Outcome(refusal.status, str(refusal), {}), {})
-
-    def _undisturbed(self, configuration: Configuration) -> _Trial:
-        """The configuration, measured until nothing disturbed it or the attempts are used up."""
-        disturbances: list[str] = []
-        while True:
-            trial, why = self._attempt(configuration)
-            if why is None or trial.outcome.status not in _DISTURBABLE:
-                break
-            disturbances.append(why)
-            if len(disturbances) == self.runner.attempts:
-                outcome = replace(trial.outcome, status=Status.CONTAMINATED, message=why)
-                trial = replace(trial, outcome=outcome)
-                break
-            self._wait_for_calm()
-        return replace(trial, provenance={**trial.provenance, "disturbed": disturbances})
-
-    def _attempt(self, configuration: Configuration) -> tuple[_Trial, str | None]:
-        """One measurement, and what disturbed it."""
-        cores, zygote = self.workload.cores, self._zygote(configuration)
-        zygote.ready()  # or its import would look like a neighbour
-        place = self._place()
-        use, own = use_of(cores), time.process_time()
-        with tempfile.TemporaryDirectory(dir=self.runner._workspace) as folder:
-            # a compiler that is killed leaves much behind
-            request = {**self._request(configuration), "folder": folder}
-            outcome = zygote.run(request, self.runner.timeout_s)
-        own = time.process_time() - own + outcome.cpu_s
-        taken = disturbance(use, use_of(cores), own)
-        places = (place, self._place())
-        provenance = {
-            "cpu_s": outcome.cpu_s,
-            "foreign_share": taken.foreign if taken else None,
-            "stolen_share": taken.stolen if taken else None,
-            "placement_ns": list(places),
-            "placement": regime(places[1]),
-        }
-        return _Trial(outcome, provenance), self._why(outcome, taken, places)
-
-    def _why(
-        self,
-        outcome: Outcome,
-        taken: Disturbance | None,
-        places: tuple[float | None, float | None],
-    ) -> str | None:
-        limit = self.runner.disturbance_limit
-        if limit is None:
-            return None
-        if taken is not None and taken.share > limit:
-            return str(taken)
-        if {regime(place) for place in places} == {"near", "far"}:
-            return f"the cores changed their place: {places[0]:.0f} ns apart, then {places[1]:.0f}"
-        return outcome.answer.get("provenance", {}).get("disturbance")
-
-    def _place(self) -> float | None:
-        """How far the first two cores are from each other in ns, where there are two."""
-        if len(self.workload.cores) < 2 or self.runner.disturbance_limit is None:
-            return None
-        return bounced(self.zygotes.plain, self.workload.cores[:2])
-
-    def _wait_for_calm(self) -> None:
-        limit, deadline = self.runner.disturbance_limit, time.monotonic() + CALM_LIMIT_S
-        assert limit is not None  # nothing disturbs where nobody looks
-        while time.monotonic() < deadline:
-            before = use_of(self.workload.cores)
-            time.sleep(CALM_STEP_S)
-            taken = disturbance(before, use_of(self.workload.cores), 0.0)
-            if taken is None or taken.share <= limit:
-                return
-
-    def _zygote(self, configuration: Configuration) -> Zygote:
-        workload = self.workload
-        variables = workload.engine.variables(workload.environment, configuration)
-        if self.runner.allocator:
-            variables |= allocator.variables(configuration)
-        return self.zygotes.of(workload.reference, variables)
-
-    def _request(self, configuration: Configuration) -> dict[str, Any]:
-        runner, workload = self.runner, self.workload
-        precisions = {workload.engine.precision(c) for c in (configuration, self.default)}
-        others = {*allocator.OPTIONS, *self.knobs}
-        return {
-            "job": "measure",
-            "network": self.network,
-            "rewritten": workload.preparation[0] == "rebatch",
-            "batch": workload.batch,
-            "inputs": [vars(item) for item in workload.inputs],
-            "seed": runner.seed,
-            "configuration": {k: v for k, v in configuration.items() if k not in others},
-            "settings": workload.settings,
-            "cores": list(workload.cores),
-            "memory_limit_mib": runner.memory_limit_mib,
-            "sampling": runner.sampling.to_dict(),
-            "meters": {name: [METERS[name], dict(of)] for name, of in runner.meters.items()},
-            "reference": self.reference,
-            "tolerance": max(runner.tolerance[p] for p in precisions),
-            "implausible_speedup": runner.implausible_speedup,
-        }
-
-
-_DISTURBABLE = (Status.OK, Status.TIMEOUT, Status.IMPLAUSIBLE)
-"""What a disturbance may have made of a measurement; other failures have their own reason."""

@@ -9,8 +9,8 @@ import pytest
 from bayestl.data.measurement import Status
 from bayestl.data.options import Boolean, Categorical, Integer, Ordinal
 from bayestl.errors import EngineError
-from bayestl.measure import guard, host
-from bayestl.measure import runner as runner_module
+from bayestl.measure import guard, host, machine
+from bayestl.measure.bench import Bench
 from bayestl.measure.engine import Refusal
 from bayestl.measure.machine import available_cores
 from tests.processes import started, wait_until
@@ -411,18 +411,20 @@ def test_the_runner_measures_under_the_hosts_values(staged, staged_environment, 
     runner, seen = staged(host=True), []
     names = {"act", "cpu_governor", "cpu_max_khz"}
     assert set(runner.space(staged_environment).names) == names
-    undisturbed = runner_module._Bench._undisturbed
+    undisturbed = Bench._undisturbed
 
     def look(bench, configuration):
         seen.append(texts(tree, "scaling_governor")[0])
         return undisturbed(bench, configuration)
 
-    monkeypatch.setattr(runner_module._Bench, "_undisturbed", look)
+    monkeypatch.setattr(Bench, "_undisturbed", look)
+    monkeypatch.setattr(machine, "governor", lambda core: texts(tree, "scaling_governor")[0])
     measured = runner.run({"act": "work", "cpu_governor": "performance"}, staged_environment)
     assert measured.ok, measured.message
     assert measured.configuration["cpu_governor"] == "performance"
     assert measured.configuration["cpu_max_khz"] == 3_000_000
     assert seen == ["powersave", "performance"]  # the reference first
+    assert measured.provenance["governor"] == "performance"  # as it was, not as it is again
     assert texts(tree, "scaling_governor") == ["powersave"]
     governor = tree.cpu / "cpufreq/policy0/scaling_governor"
     governor.unlink()

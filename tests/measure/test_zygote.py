@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from bayestl.measure import runner as runner_module
+from bayestl.measure import bench
 from bayestl.measure.zygote import Zygote
 from tests.processes import alive, started, wait_until
 
@@ -74,10 +74,8 @@ def test_an_import_is_no_disturbance(staged, staged_environment, monkeypatch):
     launched = []
     original = Zygote._launch
     monkeypatch.setattr(Zygote, "_launch", lambda self: (launched.append("launch"), original(self)))
-    watched = runner_module.use_of
-    monkeypatch.setattr(
-        runner_module, "use_of", lambda cores: (launched.append("look"), watched(cores))[1]
-    )
+    watched = bench.use_of
+    monkeypatch.setattr(bench, "use_of", lambda cores: (launched.append("look"), watched(cores))[1])
     assert staged().run({}, staged_environment).ok
     first_look = launched.index("look")
     assert "launch" in launched[:first_look]

@@ -1,0 +1,216 @@
+"""`Bench`: measures configurations of one environment, each until nothing disturbed it."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bayestl.data.measurement import Status
+from bayestl.errors import EngineError, NetworkError
+from bayestl.measure import allocator, machine
+from bayestl.measure.disturbance import Disturbance, disturbance, use_of
+from bayestl.measure.engine import Refusal
+from bayestl.measure.host import Knob, applied
+from bayestl.measure.placement import regime
+from bayestl.measure.sentinel import Sentinel
+from bayestl.measure.workload import Workload
+from bayestl.measure.zygote import Outcome, Zygote, Zygotes, bounced
+
+if TYPE_CHECKING:  # pandas loads with the first space
+    from bayestl.data.space import Configuration
+
+CALM_STEP_S = 0.1
+CALM_LIMIT_S = 1.0
+"""How long a repeated measurement waits for the machine to become quiet."""
+
+_DISTURBABLE = (Status.OK, Status.TIMEOUT, Status.IMPLAUSIBLE)
+"""What a disturbance may have made of a measurement; other failures have their own reason."""
+
+_NETWORKS_FAULT = (Status.INVALID, Status.UNSUPPORTED, Status.BAD_OUTPUT)
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A measurement after its last attempt."""
+
+    outcome: Outcome
+    provenance: Mapping[str, Any]
+
+
+@dataclass
+class Bench:
+    """One environment that is being measured: its network, its reference and its sentinel.
+
+    Parameters
+    ----------
+    workload : the environment on this machine
+    default : its default configuration
+    knobs : the host's options among the configuration's
+    job : what the requests for all its measurements have in common (see `child`)
+    zygotes : the processes that measure
+    workspace : the folder in which each measurement has one of its own
+    sentinel : says when the default configuration is due
+    tolerance, timeout_s, attempts, disturbance_limit : as a runner's
+    reference : what the default configuration computed, and its latency, once it was measured
+    """
+
+    workload: Workload
+    default: Configuration
+    knobs: Mapping[str, Knob]
+    job: Mapping[str, Any]
+    zygotes: Zygotes
+    workspace: Path
+    sentinel: Sentinel
+    tolerance: Mapping[str, float]
+    timeout_s: float
+    attempts: int
+    disturbance_limit: float | None
+    reference: Mapping[str, Any] | None = None
+
+    def watch(self) -> None:
+        """Measure the default configuration where that is due; the first is the reference.
+
+        Raises
+        ------
+        EngineError, NetworkError
+            If the default configuration cannot be measured the first time.
+        """
+        if not self.sentinel.due:
+            return
+        outcome = self.measure(self.default).outcome
+        if self.reference is None:
+            self.reference = self._reference(outcome)
+            self.sentinel.note(self.reference["latency_ms"])
+        elif outcome.status is Status.OK:
+            self._note(outcome.answer["values"]["latency"])
+
+    def _note(self, latency_ms: float) -> None:
+        if self.sentinel.drifted(latency_ms):  # a moment's, or one that stays?
+            again = self.measure(self.default).outcome
+            if again.status is Status.OK:
+                latency_ms = again.answer["values"]["latency"]
+        level = self.sentinel.level_ms
+        if self.sentinel.note(latency_ms):
+            log.warning(
+                "%s: the default configuration takes %.4g ms instead of %.4g ms: the machine has "
+                "changed, and measurements before and after differ for that reason",
+                self.workload.environment.name, latency_ms, level,
+            )  # fmt: skip
+
+    def _reference(self, outcome: Outcome) -> Mapping[str, Any]:
+        """What the default configuration computes, and how long it takes."""
+        if "digest" not in outcome.answer:
+            kind = NetworkError if outcome.status in _NETWORKS_FAULT else EngineError
+            raise kind(
+                f"the default configuration of {self.workload.engine.name} cannot run network "
+                f"{self.workload.network.name!r} at batch {self.workload.batch}: "
+                f"{outcome.status}: {outcome.message}"
+            )
+        latency_ms = outcome.answer["values"]["latency"]
+        return {"digest": outcome.answer["digest"], "latency_ms": latency_ms}
+
+    def measure(self, configuration: Configuration) -> Trial:
+        """The configuration, measured on the machine set as it says."""
+        self.sentinel.since += 1
+        try:
+            with applied(self.knobs, configuration):
+                trial = self._undisturbed(configuration)
+                return replace(trial, provenance={**trial.provenance, **self._clock()})
+        except Refusal as refusal:
+            return Trial(Outcome(refusal.status, str(refusal), {}), self._clock())
+
+    def _clock(self) -> dict[str, Any]:
+        """What sets the clock just now."""
+        return {"governor": machine.governor(self.workload.cores[0]), "turbo": machine.turbo()}
+
+    def _undisturbed(self, configuration: Configuration) -> Trial:
+        """The configuration, measured until nothing disturbed it or the attempts are used up."""
+        disturbances: list[str] = []
+        while True:
+            trial, why = self._attempt(configuration)
+            if why is None or trial.outcome.status not in _DISTURBABLE:
+                break
+            disturbances.append(why)
+            if len(disturbances) == self.attempts:
+                outcome = replace(trial.outcome, status=Status.CONTAMINATED, message=why)
+                trial = replace(trial, outcome=outcome)
+                break
+            self._wait_for_calm()
+        return replace(trial, provenance={**trial.provenance, "disturbed": disturbances})
+
+    def _attempt(self, configuration: Configuration) -> tuple[Trial, str | None]:
+        """One measurement, and what disturbed it."""
+        cores, zygote = self.workload.cores, self._zygote(configuration)
+        zygote.ready()  # or its import would look like a neighbour
+        place = self._place()
+        use, own = use_of(cores), time.process_time()
+        with tempfile.TemporaryDirectory(dir=self.workspace) as folder:
+            # a compiler that is killed leaves much behind
+            outcome = zygote.run(self._request(configuration, folder), self.timeout_s)
+        own = time.process_time() - own + outcome.cpu_s
+        taken = disturbance(use, use_of(cores), own)
+        places = (place, self._place())
+        provenance = {
+            "cpu_s": outcome.cpu_s,
+            "foreign_share": taken.foreign if taken else None,
+            "stolen_share": taken.stolen if taken else None,
+            "placement_ns": list(places),
+            "placement": regime(places[1]),
+        }
+        return Trial(outcome, provenance), self._why(outcome, taken, places)
+
+    def _why(
+        self,
+        outcome: Outcome,
+        taken: Disturbance | None,
+        places: tuple[float | None, float | None],
+    ) -> str | None:
+        limit = self.disturbance_limit
+        if limit is None:
+            return None
+        if taken is not None and taken.share > limit:
+            return str(taken)
+        if {regime(place) for place in places} == {"near", "far"}:
+            return f"the cores changed their place: {places[0]:.0f} ns apart, then {places[1]:.0f}"
+        return outcome.answer.get("provenance", {}).get("disturbance")
+
+    def _place(self) -> float | None:
+        """How far the first two cores are from each other in ns, where there are two."""
+        if len(self.workload.cores) < 2 or self.disturbance_limit is None:
+            return None
+        return bounced(self.zygotes.plain, self.workload.cores[:2])
+
+    def _wait_for_calm(self) -> None:
+        limit, deadline = self.disturbance_limit, time.monotonic() + CALM_LIMIT_S
+        assert limit is not None  # nothing disturbs where nobody looks
+        while time.monotonic() < deadline:
+            before = use_of(self.workload.cores)
+            time.sleep(CALM_STEP_S)
+            taken = disturbance(before, use_of(self.workload.cores), 0.0)
+            if taken is None or taken.share <= limit:
+                return
+
+    def _zygote(self, configuration: Configuration) -> Zygote:
+        workload = self.workload
+        variables = workload.engine.variables(workload.environment, configuration)
+        if allocator.OPTIONS.keys() <= configuration.keys():
+            variables |= allocator.variables(configuration)
+        return self.zygotes.of(workload.reference, variables)
+
+    def _request(self, configuration: Configuration, folder: str) -> dict[str, Any]:
+        engine = self.workload.engine
+        precisions = {engine.precision(each) for each in (configuration, self.default)}
+        others = {*allocator.OPTIONS, *self.knobs}
+        return {
+            **self.job,
+            "configuration": {k: v for k, v in configuration.items() if k not in others},
+            "reference": self.reference,
+            "tolerance": max(self.tolerance[p] for p in precisions),
+            "folder": folder,
+        }
