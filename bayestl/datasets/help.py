@@ -29,7 +29,7 @@ import pandas as pd
 
 from bayestl.data.environment import Environment
 from bayestl.data.files import unreadable
-from bayestl.data.options import Categorical
+from bayestl.data.options import Categorical, Integer
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
 from bayestl.datasets.repository import Repository, select_environments
@@ -53,6 +53,20 @@ SPACE = ConfigSpace(
 )
 """One option an edge: 5^6 networks."""
 
+COUNTS = {operation: f"{operation}_count" for operation in OPERATIONS[1:]}
+"""Operation -> the option that says how many edges are it; what is left are `none`."""
+
+SPACE_WITH_COUNTS = ConfigSpace(
+    {
+        **SPACE.options,
+        **{
+            name: Integer(0, len(EDGES), doc=f"edges that are {operation}; follows from them")
+            for operation, name in COUNTS.items()
+        },
+    }
+)
+"""The edges, and what a count of them adds: knowledge of which edges do the same work."""
+
 _ARCHITECTURES = "str_arch2idx.pt"
 _BATCH = re.compile(r"(?P<hardware>(?:\d+ti|titan.*))_(?P<batch>\d+)")
 
@@ -63,6 +77,7 @@ def help_nasbench201(
     environments: Collection[str] | None = None,
     hardware: str | Collection[str] | None = None,
     networks: Sequence[int] | None = None,
+    counts: bool = False,
 ) -> MeasurementTable:
     """The latency of networks on each device, one environment a file, named like "1080ti_32".
 
@@ -75,6 +90,9 @@ def help_nasbench201(
         What is not given does not restrict; together they must all hold.
     networks : positions from 0 in the repository's order, by which published protocols tell the
         networks apart; all 15,625 unless given
+    counts : give the number of edges of each operation as further options, for models that
+        do not know that an operation takes as long on one edge as on another; no
+        configuration may then be made up but from a network's edges
 
     Returns
     -------
@@ -94,6 +112,10 @@ def help_nasbench201(
     files = {path.stem: path for path in sorted((measurements / "latency").glob("*.pt"))}
     wanted = select_environments([_environment(name) for name in files], environments, hardware)
     configurations = _configurations(measurements / _ARCHITECTURES)
+    if counts:
+        edges = configurations.copy()
+        for operation, name in COUNTS.items():
+            configurations[name] = (edges == operation).sum(axis=1)
     count = len(configurations)
     rows = np.arange(count) if networks is None else np.asarray(networks, dtype=int)
     if not ((rows >= 0) & (rows < count)).all():
@@ -109,7 +131,7 @@ def help_nasbench201(
     ]
     return MeasurementTable.from_frame(
         pd.concat(frames, ignore_index=True),
-        options=SPACE,
+        options=SPACE_WITH_COUNTS if counts else SPACE,
         metrics={"latency": "ms"},
         environments=wanted,
     )

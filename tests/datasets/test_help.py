@@ -9,7 +9,14 @@ import pytest
 from scipy.stats import spearmanr
 
 from bayestl.data.options import Categorical
-from bayestl.datasets.help import EDGES, OPERATIONS, SPACE, help_nasbench201
+from bayestl.datasets.help import (
+    COUNTS,
+    EDGES,
+    OPERATIONS,
+    SPACE,
+    SPACE_WITH_COUNTS,
+    help_nasbench201,
+)
 from bayestl.errors import FileError, TableError, UnknownEnvironment
 
 torch = pytest.importorskip("torch")
@@ -63,6 +70,19 @@ def test_networks_and_environments_are_chosen(clone):
     for networks in ([10], [-1]):
         with pytest.raises(TableError, match="expected networks from 0 to 9"):
             help_nasbench201(clone, networks=networks)
+
+
+def test_counts_are_options_that_follow_from_the_edges(clone):
+    table = help_nasbench201(clone, hardware="pixel2", counts=True)
+    assert table.space == SPACE_WITH_COUNTS
+    rows = table.configurations()
+    for operation, name in COUNTS.items():
+        expected = [network.count(operation) for network in NETWORKS]
+        assert rows[name].tolist() == expected
+        assert len(set(expected)) > 1
+    assert rows[list(SPACE.names)].equals(
+        help_nasbench201(clone, hardware="pixel2").configurations()
+    )
 
 
 class Malicious:
