@@ -38,6 +38,10 @@ class FitError(BayestlError, ValueError):
     """A model cannot be fitted to what it was given."""
 
 
+class DeviceUnavailable(FitError):
+    """The device that a model is to be fitted on cannot be used here."""
+
+
 class AcquisitionError(BayestlError, ValueError):
     """No configuration can be proposed."""
 

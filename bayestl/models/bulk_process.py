@@ -15,6 +15,8 @@ import torch
 
 from bayestl.models.conditioning import Conditioned
 from bayestl.models.evidence import cholesky
+from bayestl.models.matrix_free import pivoted_cholesky
+from bayestl.models.solver import Dense
 
 BLOCK = 512
 """How many configurations are looked at at a time, so that a block stays in the cache."""
@@ -55,12 +57,14 @@ class BulkProcess:
 
     @classmethod
     def of(cls, process: Conditioned) -> BulkProcess:
-        """The process, the rows first that the others depend on most."""
-        covariance = process.factor @ process.factor.mT
+        """A process whose solver is `Dense`, the rows first that the others depend on most."""
+        assert isinstance(process.solver, Dense)
+        whole = process.solver.factor
+        covariance = whole @ whole.mT
         noise = process.noise(process.x)
         pivoted = _pivoted(covariance, LEFT * float(noise.min()))
         order, r = pivoted or (torch.arange(len(process.z)), len(process.z))
-        factor = cholesky(covariance[order][:, order])[0] if pivoted else process.factor
+        factor = cholesky(covariance[order][:, order])[0] if pivoted else whole
         rest = factor[r:, r:]
         inverse = torch.linalg.solve_triangular(
             rest, torch.eye(len(rest), dtype=rest.dtype), upper=False
@@ -95,16 +99,10 @@ def _pivoted(covariance: torch.Tensor, enough: float) -> tuple[torch.Tensor, int
     than one row in `FEW`.
     """
     n = len(covariance)
-    left, factor = covariance.diagonal().clone(), torch.zeros(n, n // FEW).double()
-    order: list[int] = []
-    while float(left[pivot := int(left.argmax())]) > enough:
-        if len(order) == n // FEW:
-            return None
-        r = len(order)
-        column = covariance[:, pivot] - factor[:, :r] @ factor[pivot, :r]
-        factor[:, r] = column / left[pivot].sqrt()
-        left -= factor[:, r].square()
-        left[pivot] = 0.0
-        order.append(pivot)
+    order, _, left = pivoted_cholesky(
+        covariance.diagonal(), lambda row: covariance[:, row], enough, n // FEW
+    )
+    if left > enough:
+        return None
     chosen = set(order)
     return torch.tensor([*order, *(i for i in range(n) if i not in chosen)]), len(order)

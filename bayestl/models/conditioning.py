@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from bayestl.errors import FileError
-from bayestl.models.evidence import cholesky, leave_one_out
+from bayestl.models.device import CPU, name_of
+from bayestl.models.evidence import leave_one_out
 from bayestl.models.fitting import Hyperparameters
+from bayestl.models.kernels import CoregionalizedKernel
+from bayestl.models.matrix_free import ELEMENTS, RANK, Covariance, MatrixFree
+from bayestl.models.solver import DENSE_ROWS, Dense, solver
 from bayestl.models.state import State
 
 BLOCK = 1_000
@@ -26,24 +33,27 @@ def as_tensor(array: np.ndarray) -> torch.Tensor:
 class Conditioned:
     """The belief f | z at inputs x, on the standardised scale.
 
+    It takes and gives tensors on the CPU, wherever its solver lives; only `towards` hands out
+    one that stays there.
+
     Parameters
     ----------
     hyperparameters : kernel and noise
     x : (n, d) measured inputs
     z : (n,) measured values
     extra : (n,) extra noise variance of each, 0 for all but outliers
-    factor : (n, n) lower Cholesky factor of their covariance, noise included
+    solver : solves with their covariance K, noise included
     alpha : (n,) K^-1 z
-    jitter : what was added to the diagonal, relative to its mean
+    device : where the solver lives
     """
 
     hyperparameters: Hyperparameters
     x: torch.Tensor
     z: torch.Tensor
     extra: torch.Tensor
-    factor: torch.Tensor
+    solver: Dense | MatrixFree
     alpha: torch.Tensor
-    jitter: float
+    device: torch.device = CPU
 
     @classmethod
     def on(
@@ -52,8 +62,12 @@ class Conditioned:
         x: torch.Tensor,
         z: torch.Tensor,
         extra: torch.Tensor | None = None,
+        *,
+        device: torch.device = CPU,
+        dense_rows: int = DENSE_ROWS,
+        rank: int = RANK,
     ) -> Conditioned:
-        """The process given z at x, measured with `extra` noise variance.
+        """The process given z at x, measured with `extra` noise variance; see `solver`.
 
         Raises
         ------
@@ -62,20 +76,55 @@ class Conditioned:
         """
         extra = torch.zeros_like(z) if extra is None else extra
         with torch.no_grad():
-            factor, jitter = cholesky(hyperparameters.covariance(x, extra))
-            alpha = torch.cholesky_solve(z.unsqueeze(-1), factor).squeeze(-1)
-        return cls(hyperparameters, x, z, extra, factor, alpha, jitter)
+            covariance = _covariance(hyperparameters, x, extra, device)
+            found, alpha = solver(covariance, z.to(device), dense_rows, rank)
+        return cls(hyperparameters, x, z, extra, found, alpha.to(CPU), device)
+
+    @property
+    def solved(self) -> dict[str, Any]:
+        """How K was solved with, as plain values for diagnostics."""
+        where = {"device": name_of(self.device), "rows": len(self.z)}
+        if isinstance(self.solver, Dense):
+            return {**where, "method": "dense", "jitter": self.solver.jitter}
+        return {
+            **where,
+            "method": "matrix-free",
+            "rank": self.solver.rank,
+            "iterations": self.solver.iterations,
+            "residual": self.solver.residual,
+        }
+
+    @property
+    def warning(self) -> str | None:
+        """One sentence where K could not be solved with as it should."""
+        if isinstance(self.solver, Dense):
+            jitter = self.solver.jitter
+            return f"the covariance needed {jitter:g} added to its diagonal" if jitter else None
+        if self.solver.converged:
+            return None
+        return (
+            f"conjugate gradients did not converge: after {self.solver.iterations} iterations the "
+            f"relative residual of {len(self.z)} measurements is {self.solver.residual:.1g}; "
+            "most_rows can be lowered until they are conditioned on exactly"
+        )
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """What `from_arrays` needs beside x, z and extra, which the parts of a mixture share.
 
         The factor is kept, not computed again: another number of threads may round otherwise.
         """
-        return {
+        found = {
             "parameters": parameters_to_vector(self.hyperparameters.parameters()).detach().numpy(),
-            "factor": self.factor.numpy()[np.tri(len(self.z), dtype=bool)],
             "alpha": self.alpha.numpy(),
-            "jitter": np.array([self.jitter]),
+        }
+        if isinstance(self.solver, Dense):
+            factor = self.solver.factor.to(CPU).numpy()[np.tri(len(self.z), dtype=bool)]
+            return found | {"factor": factor, "jitter": np.array([self.solver.jitter])}
+        ended = np.array([self.solver.iterations, self.solver.residual])
+        return found | {
+            "root": self.solver.root.to(CPU).numpy(),
+            "excess": self.solver.excess.to(CPU).numpy(),
+            "ended": ended,
         }
 
     @classmethod
@@ -87,7 +136,7 @@ class Conditioned:
         z: torch.Tensor,
         extra: torch.Tensor,
     ) -> Conditioned:
-        """The process whose arrays are in `state`, as equal in memory as in value.
+        """The process whose arrays are in `state`, as equal in memory as in value, on the CPU.
 
         `hyperparameters` have the structure of those that were kept, and take their values.
 
@@ -99,40 +148,81 @@ class Conditioned:
         n, count = len(z), sum(p.numel() for p in hyperparameters.parameters())
         parameters = as_tensor(state.array("parameters", count))
         vector_to_parameters(parameters, hyperparameters.parameters())
+        alpha = as_tensor(state.array("alpha", n))
+        if "root" in state.arrays:
+            root = as_tensor(state.array("root", n, None))
+            excess = as_tensor(state.array("excess", root.shape[-1], root.shape[-1]))
+            iterations, residual = state.array("ended", 2).tolist()
+            covariance = _covariance(hyperparameters, x, extra, CPU)
+            found = MatrixFree(covariance, root, excess, int(iterations), residual)
+            return cls(hyperparameters, x, z, extra, found, alpha)
         factor = torch.zeros(n, n, dtype=torch.float64).mT  # column by column, as LAPACK left it
         factor.numpy()[np.tri(n, dtype=bool)] = state.array("factor", n * (n + 1) // 2)
         if not bool((factor.diagonal() > 0).all()):
             raise FileError("expected a Cholesky factor, got one without a positive diagonal")
-        alpha, jitter = as_tensor(state.array("alpha", n)), state.array("jitter", 1)
-        return cls(hyperparameters, x, z, extra, factor, alpha, float(jitter[0]))
+        jitter = float(state.array("jitter", 1)[0])
+        return cls(hyperparameters, x, z, extra, Dense(factor, jitter), alpha)
 
     def marginals(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(m,) means and (m,) variances of the noise-free values at x."""
         kernel = self.hyperparameters.kernel
         means, variances = [torch.empty(0, dtype=x.dtype)], [torch.empty(0, dtype=x.dtype)]
-        with torch.no_grad():
-            for block in x.split(BLOCK):
-                cross = kernel.forward(self.x, block)
-                half = torch.linalg.solve_triangular(self.factor, cross, upper=False)
-                means.append(cross.T @ self.alpha)
-                variance = kernel.forward(block, block, diag=True) - half.square().sum(0)
-                variances.append(variance.clamp_min(0.0))
+        for block in x.split(BLOCK):
+            mean, half = self.towards(block)
+            with torch.no_grad():
+                prior = kernel.forward(block, block, diag=True)
+            means.append(mean)
+            variances.append((prior - half.square().sum(0).to(CPU)).clamp_min(0.0))
         return torch.cat(means), torch.cat(variances)
+
+    def towards(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(m,) means at x, and on the device the (r, m) `Solver.half` of its covariances."""
+        kernel, measured, alpha = self._there
+        means, halves = [], []
+        with torch.no_grad():
+            for block in x.to(self.device).split(max(ELEMENTS // max(len(self.z), 1), 1)):
+                cross = kernel.forward(measured, block)
+                means.append(cross.mT @ alpha)
+                halves.append(self.solver.half(cross))
+        half = halves[0] if len(halves) == 1 else torch.cat(halves, -1)
+        return torch.cat(means).to(CPU), half
 
     def joint(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(..., m) means and (..., m, m) covariances at x, differentiable in x."""
-        kernel = self.hyperparameters.kernel
-        cross = kernel.forward(self.x, x)
-        half = torch.linalg.solve_triangular(self.factor, cross, upper=False)
-        mean = cross.transpose(-1, -2) @ self.alpha
-        covariance = kernel.forward(x, x) - half.transpose(-1, -2) @ half
-        return mean, (covariance + covariance.transpose(-1, -2)) / 2.0
+        kernel, measured, alpha = self._there
+        there = x.to(self.device)
+        cross = kernel.forward(measured, there)
+        half = self.solver.half(cross)
+        mean = cross.transpose(-1, -2) @ alpha
+        covariance = kernel.forward(there, there) - half.transpose(-1, -2) @ half
+        return mean.to(CPU), ((covariance + covariance.transpose(-1, -2)) / 2.0).to(CPU)
 
     def leave_one_out(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and variance of the measurements in `rows`, each given all others."""
-        return leave_one_out(self.factor, self.alpha, self.z, rows)
+        with torch.no_grad():
+            precision = self.solver.precision(rows).to(CPU)
+        return leave_one_out(precision, self.alpha[rows], self.z[rows])
 
     def noise(self, x: torch.Tensor) -> torch.Tensor:
         """(..., m), the variance of one measurement at x."""
         with torch.no_grad():
             return self.hyperparameters.noise.forward(x)
+
+    @cached_property
+    def _there(self) -> tuple[CoregionalizedKernel, torch.Tensor, torch.Tensor]:
+        """Kernel, x and alpha on the device; on the CPU they are no copies."""
+        kernel = _moved(self.hyperparameters, self.device)
+        return kernel, self.x.to(self.device), self.alpha.to(self.device)
+
+
+def _covariance(
+    hyperparameters: Hyperparameters, x: torch.Tensor, extra: torch.Tensor, device: torch.device
+) -> Covariance:
+    with torch.no_grad():
+        noise = hyperparameters.noise.forward(x) + extra
+    return Covariance(_moved(hyperparameters, device), x.to(device), noise.to(device))
+
+
+def _moved(hyperparameters: Hyperparameters, device: torch.device) -> CoregionalizedKernel:
+    kernel = hyperparameters.kernel
+    return kernel if device == CPU else copy.deepcopy(kernel).to(device)

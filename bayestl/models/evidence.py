@@ -7,6 +7,7 @@ gpytorch's solvers depend on global settings, which importing botorch changes.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -24,16 +25,32 @@ def cholesky(covariance: torch.Tensor) -> tuple[torch.Tensor, float]:
     FitError
         If no jitter helps.
     """
-    scale = covariance.diagonal().mean()
+    return factorised(lambda: covariance.new_empty(covariance.shape).mT.copy_(covariance))
+
+
+def factorised(build: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, float]:
+    """As `cholesky`, of the (n, n) covariance that `build` makes anew for each attempt.
+
+    The factor takes the matrix's own memory if that is column by column, so that n^2 numbers
+    are all that is needed.
+
+    Raises
+    ------
+    FitError
+        If no jitter helps.
+    """
+    n = 0
     for jitter in JITTERS:
-        attempt = covariance.clone() if jitter else covariance
+        matrix = build()
+        n, diagonal = len(matrix), matrix.diagonal()
         if jitter:
-            attempt.diagonal().add_(jitter * scale)
-        factor, info = torch.linalg.cholesky_ex(attempt)
-        if int(info) == 0 and bool(torch.isfinite(factor.diagonal()).all()):
-            return factor, jitter
+            diagonal.add_(jitter * diagonal.mean())
+        info = torch.empty((), dtype=torch.int32, device=matrix.device)
+        torch.linalg.cholesky_ex(matrix, out=(matrix, info))
+        if int(info) == 0 and bool(torch.isfinite(diagonal).all()):
+            return matrix, jitter
     raise FitError(
-        f"the covariance of {len(covariance)} measurements is not positive definite, even with "
+        f"the covariance of {n} measurements is not positive definite, even with "
         f"{JITTERS[-1]:g} added to its diagonal"
     )
 
@@ -57,17 +74,18 @@ def log_evidence(covariance: torch.Tensor, z: torch.Tensor) -> tuple[float, torc
 
 
 def leave_one_out(
-    factor: torch.Tensor, alpha: torch.Tensor, z: torch.Tensor, rows: torch.Tensor
+    precision: torch.Tensor, alpha: torch.Tensor, z: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and variance of each of `rows` given all others, hyperparameters held.
+    """Mean and variance of each measurement given all others, hyperparameters held.
 
         mean_i = z_i - alpha_i / [K^-1]_ii,  variance_i = 1 / [K^-1]_ii
 
-    (Rasmussen and Williams, 2006, equation 5.12). Only the columns of K^-1 that are
-    asked for are computed.
+    (Rasmussen and Williams, 2006, equation 5.12), of any of the measurements.
+
+    Parameters
+    ----------
+    precision : (m,), theirs on the diagonal of K^-1
+    alpha, z : (m,), their entries of K^-1 z and of z
     """
-    unit = torch.zeros(len(z), len(rows), dtype=z.dtype)
-    unit[rows, torch.arange(len(rows))] = 1.0
-    half = torch.linalg.solve_triangular(factor, unit, upper=False)
-    variance = 1.0 / half.square().sum(0)
-    return z[rows] - alpha[rows] * variance, variance
+    variance = 1.0 / precision
+    return z - alpha * variance, variance

@@ -19,6 +19,7 @@ from bayestl.errors import FileError, FitError, UnknownEnvironment
 from bayestl.models.blocks import in_blocks
 from bayestl.models.calibration import calibration, miscalibration
 from bayestl.models.conditioning import Conditioned, as_tensor
+from bayestl.models.device import afford, device_of
 from bayestl.models.effects import Explained
 from bayestl.models.encoding import Encoding
 from bayestl.models.fitting import Fit, Hyperparameters, one_thread
@@ -26,11 +27,17 @@ from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.integration import Mixture, integrate, spaced
 from bayestl.models.kernels import CoregionalizedKernel, EnvironmentNoise, value
 from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where, names_of
-from bayestl.models.observations import CONDITIONED_ROWS, FITTED_ROWS, Observations
+from bayestl.models.observations import (
+    CONDITIONED_ROWS,
+    FITTED_ROWS,
+    Observations,
+    rows_allowed,
+)
 from bayestl.models.outliers import fit_robustly, unexplained_variance
 from bayestl.models.persistence import save
 from bayestl.models.posterior import Posterior
 from bayestl.models.scaling import Scaling, TransformName
+from bayestl.models.solver import bytes_needed
 from bayestl.models.state import State
 
 JUDGED_ROWS = 200
@@ -51,9 +58,15 @@ class MultiTaskGP:
     ----------
     transform : `log` for a positive metric, `identity`, or `auto`, which takes the
         logarithm when every value is positive and says so when it does not
+    device : `cpu`, `cuda`, `cuda:1`, or `auto` for a GPU where there is one: where the process
+        lives; its hyperparameters are found on the CPU, and its answers are the same anywhere
+    most_rows : how many measurements the process is conditioned on at most; 5,000 unless
+        given
     """
 
     transform: TransformName = "auto"
+    device: str = "cpu"
+    most_rows: int | None = None
 
     def fit(self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0) -> FittedGP:
         """The process fitted to every usable row; see `Model.fit`."""
@@ -80,11 +93,13 @@ class LMCGP:
     Parameters
     ----------
     latents : how many functions are shared
-    transform : as for `MultiTaskGP`
+    transform, device, most_rows : as for `MultiTaskGP`
     """
 
     latents: int = 2
     transform: TransformName = "auto"
+    device: str = "cpu"
+    most_rows: int | None = None
 
     def __post_init__(self) -> None:
         if self.latents < 1:
@@ -107,10 +122,12 @@ class TargetOnlyGP:
 
     Parameters
     ----------
-    transform : as for `MultiTaskGP`
+    transform, device, most_rows : as for `MultiTaskGP`
     """
 
     transform: TransformName = "auto"
+    device: str = "cpu"
+    most_rows: int | None = None
 
     def fit(self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0) -> FittedGP:
         """The process fitted to the target's usable rows; see `Model.fit`."""
@@ -358,11 +375,14 @@ def _fit(
     latents: int,
     stretch: bool,
 ) -> FittedGP:
+    device = device_of(recipe.device)
     seen = Observations.of(table, metric, target, recipe.transform)
+    rows = min(rows_allowed(recipe.most_rows, CONDITIONED_ROWS), len(seen.z))
+    afford(bytes_needed([rows]), device, f"a process of {rows} measurements")
     hyperparameters = hyperparameters_of(seen.encoding, len(seen.environments), latents, stretch)
     fitted_rows = seen.subset(FITTED_ROWS, seed)
     with one_thread():
-        outcome, belief = infer(seen, hyperparameters, fitted_rows, seed)
+        outcome, belief = infer(seen, hyperparameters, fitted_rows, seed, rows, device)
     warnings = _warnings(seen, recipe.transform, outcome, belief)
     n_target = int(seen.is_target.sum())
     diagnostics = Diagnostics(
@@ -391,34 +411,40 @@ def infer(
     hyperparameters: Hyperparameters,
     fitted_rows: torch.Tensor,
     seed: int,
-    conditioned_rows: int = CONDITIONED_ROWS,
+    conditioned_rows: int,
+    device: torch.device,
 ) -> tuple[Fit, Conditioned]:
-    """Fit the hyperparameters on some rows, then condition on all, or as many as we can."""
+    """Fit the hyperparameters on some rows, then condition on all, or as many as we may."""
     outcome, extra = fit_robustly(hyperparameters, *seen.take(fitted_rows))
     rows = seen.subset(conditioned_rows, seed)
     if len(rows) == len(fitted_rows):
-        return outcome, Conditioned.on(hyperparameters, *seen.take(rows), extra)
+        belief = Conditioned.on(hyperparameters, *seen.take(rows), extra, device=device)
+        return outcome, belief
     first = Conditioned.on(hyperparameters, *seen.take(fitted_rows), extra)
     every = unexplained_variance(first, *seen.take(torch.arange(len(seen.z))))
     every[fitted_rows] = extra
-    return outcome, Conditioned.on(hyperparameters, *seen.take(rows), every[rows])
+    x, z = seen.take(rows)
+    return outcome, Conditioned.on(hyperparameters, x, z, every[rows], device=device)
 
 
 def _warnings(
     seen: Observations, transform: TransformName, outcome: Fit, belief: Conditioned
 ) -> list[str]:
-    warnings, kept, jitter = [], len(belief.z), belief.jitter
+    warnings, kept = [], len(belief.z)
     outliers = int((belief.extra > 0).sum())
     if transform == "auto" and not seen.scaling.log:
         warnings.append("some values are not positive, so the metric is modelled without a log")
     if not outcome.sound:
         warnings.append(f"the search for hyperparameters broke down: {outcome.message}")
     if kept < len(seen.z):
-        warnings.append(f"conditioned on {kept} of {len(seen.z)} measurements, to bound the cost")
+        warnings.append(
+            f"conditioned on {kept} of {len(seen.z)} measurements, to bound the cost; most_rows "
+            "says how many may be"
+        )
     if outliers:
         warnings.append(f"{outliers} of {kept} measurements are outliers and count for little")
-    if jitter:
-        warnings.append(f"the covariance needed {jitter:g} added to its diagonal")
+    if belief.warning:
+        warnings.append(belief.warning)
     return warnings
 
 
@@ -445,7 +471,7 @@ def _details(seen: Observations, outcome: Fit, fitted: int, belief: Conditioned)
         "optimizer": outcome.message,
         "fitted_on": fitted,
         "conditioned_on": len(belief.z),
-        "jitter": belief.jitter,
+        "solved": belief.solved,
         "outliers": {
             name: int((belief.extra[belief.x[:, -1] == t] > 0).sum())
             for t, name in enumerate(seen.environments)

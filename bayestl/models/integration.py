@@ -123,6 +123,7 @@ def spaced(rows: torch.Tensor, most: int) -> torch.Tensor:
 def _conditioned(best: Conditioned, at: torch.Tensor) -> Conditioned | None:
     """The process with other hyperparameters; None where its covariance cannot be factorised."""
     try:
-        return Conditioned.on(best.hyperparameters.at(at.numpy()), best.x, best.z, best.extra)
+        there = best.hyperparameters.at(at.numpy())
+        return Conditioned.on(there, best.x, best.z, best.extra, device=best.device)
     except FitError:
         return None

@@ -147,13 +147,20 @@ class OptionKernel(Kernel):
     """
 
     raw_lengthscales: torch.nn.Parameter
+    group_of: torch.Tensor
+    choices: torch.Tensor
+    positions: torch.Tensor
 
     def __init__(self, groups: Sequence[Group]) -> None:
         super().__init__()
         columns = [(g, group.choice) for g, group in enumerate(groups) for _ in range(group.width)]
-        self.group_of = torch.tensor([g for g, _ in columns], dtype=torch.long)
-        self.choices = [c for c, (_, choice) in enumerate(columns) if choice]
-        self.positions = [c for c, (_, choice) in enumerate(columns) if not choice]
+        kinds = {
+            "group_of": [g for g, _ in columns],
+            "choices": [c for c, (_, choice) in enumerate(columns) if choice],
+            "positions": [c for c, (_, choice) in enumerate(columns) if not choice],
+        }
+        for name, which in kinds.items():  # as buffers they go where the parameters go
+            self.register_buffer(name, torch.tensor(which, dtype=torch.long), persistent=False)
         mode = math.exp(math.sqrt(2) - 3) * math.sqrt(max(len(groups), 1))
         positive(self, "lengthscales", (len(groups),), mode, math.sqrt(3))
 
@@ -187,7 +194,7 @@ class OptionKernel(Kernel):
         )
 
         def pullback(upstream: torch.Tensor) -> torch.Tensor:
-            columns = torch.empty(x.shape[-1], dtype=x.dtype)
+            columns = x.new_empty(x.shape[-1])
             columns[self.choices] = distance_gradient(choices, upstream * covariance)
             columns[self.positions] = -2.0 * distance_gradient(positions, upstream * slope)
             return torch.zeros_like(self.raw_lengthscales).index_add_(0, self.group_of, columns)
@@ -265,7 +272,7 @@ class CoregionalizedKernel(Kernel):
     ) -> tuple[torch.Tensor, Callable[[torch.Tensor], Gradient]]:
         """k(x, x), and the map from symmetric (n, n) df/dk to df/d(every parameter)."""
         which, found = self._which(x), []
-        covariance = torch.zeros(len(x), len(x), dtype=x.dtype)
+        covariance = x.new_zeros(len(x), len(x))
         for options, stretch, between in self._parts():
             part, pull = options.linearized(x[:, :-1], stretch)
             weight = self._spread(between, x, x)
@@ -323,8 +330,8 @@ class CoregionalizedKernel(Kernel):
 
     def _offsets(self) -> torch.Tensor:
         """(T, T) variances of the constants."""
-        count = len(self.loadings)
-        return SHARED_OFFSET + OWN_OFFSET * torch.eye(count, dtype=torch.float64)
+        own = torch.eye(len(self.loadings), dtype=torch.float64, device=self.loadings.device)
+        return SHARED_OFFSET + OWN_OFFSET * own
 
     def _spread(
         self, between: torch.Tensor, x1: torch.Tensor, x2: torch.Tensor, diag: bool = False

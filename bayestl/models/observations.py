@@ -21,7 +21,7 @@ LEAST_SPREAD = 0.2
 """Of the typical spread, which a target may have although its sources hardly vary."""
 
 CONDITIONED_ROWS = 5_000
-"""The process is conditioned on at most this many rows."""
+"""The process is conditioned on at most this many rows, unless a recipe's `most_rows` says so."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,21 @@ class Observations:
     def take(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """x and z of some rows."""
         return self.x[rows], self.z[rows]
+
+
+def rows_allowed(most_rows: int | None, otherwise: int) -> int:
+    """A recipe's `most_rows`, or what holds where it says nothing.
+
+    Raises
+    ------
+    FitError
+        If it is no positive number.
+    """
+    if most_rows is None:
+        return otherwise
+    if type(most_rows) is not int or most_rows < 1:
+        raise FitError(f"expected most_rows as a positive number or None, got {most_rows!r}")
+    return most_rows
 
 
 def _ordered(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from bayestl.errors import FitError, UnknownEnvironment
 from bayestl.models.blocks import in_blocks
 from bayestl.models.calibration import calibration, miscalibration
 from bayestl.models.conditioning import Conditioned, as_tensor
+from bayestl.models.device import CPU, afford, device_of
 from bayestl.models.effects import Explained
 from bayestl.models.encoding import Encoding
 from bayestl.models.fitting import Fit, one_thread
@@ -33,10 +35,11 @@ from bayestl.models.gp import hyperparameters_of, infer
 from bayestl.models.hypotheses import RELATIONS, UNRELATED, Hypotheses
 from bayestl.models.integration import spaced
 from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where, names_of
-from bayestl.models.observations import FITTED_ROWS, Observations
+from bayestl.models.observations import FITTED_ROWS, Observations, rows_allowed
 from bayestl.models.persistence import save
 from bayestl.models.posterior import Posterior
 from bayestl.models.scaling import Scaling, TransformName
+from bayestl.models.solver import bytes_needed
 from bayestl.models.source_block import SourceBlock, SourceView, with_zero
 from bayestl.models.state import State
 from bayestl.models.target_block import Part, TargetBlock, TargetPrior, Template
@@ -67,9 +70,15 @@ class SequentialGP:
     ----------
     transform : `log` for a positive metric, `identity`, or `auto`, which takes the
         logarithm when every value is positive and says so when it does not
+    device : `cpu`, `cuda`, `cuda:1`, or `auto` for a GPU where there is one: where the process
+        lives; its hyperparameters are found on the CPU, and its answers are the same anywhere
+    most_rows : how many measurements each source's process is conditioned on at most; unless given,
+        5,000, or fewer where many large sources would take more than 1.6 GB together
     """
 
     transform: TransformName = "auto"
+    device: str = "cpu"
+    most_rows: int | None = None
 
     def fit(
         self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
@@ -83,13 +92,18 @@ class SequentialGP:
         FitError
             Also if no source was measured: `TargetOnlyGP` needs none.
         """
+        device = device_of(self.device)
         seen = _observations(self, table, metric, target)
         count = _measured_sources(seen, metric)
         alone = [seen.source(place) for place in range(1, 1 + count)]
         workers = min(torch.get_num_threads(), count)
+        most = _most_rows(self, count)
+        sizes = [min(most, len(source.z)) for source in alone]
+        what = f"{count} processes of {sum(sizes)} measurements of sources"
+        afford(bytes_needed(sizes, workers), device, what)
         with one_thread(), ThreadPoolExecutor(workers) as pool:
             # each source on one thread, and as many of them as torch may use
-            found = list(pool.map(_fit_source, alone, [_most_rows(count)] * count))
+            found = list(pool.map(partial(_fit_source, rows=most, device=device), alone))
             fits, processes = map(list, zip(*found, strict=True))
             prior = TargetPrior.of(seen.encoding.groups, SourceBlock.of(processes))
         return _conditioned(self, table, metric, seen, prior, fits)
@@ -142,9 +156,10 @@ class FittedSequentialGP(Explained):
         if seen.encoding != self.encoding or n_source != self.diagnostics.n_source:
             return False
         processes = self.block.prior.sources.processes
+        most = _most_rows(self.recipe, len(processes))
         for place, process in enumerate(processes, start=1):
             rows = seen.source(place)
-            x, z = rows.take(rows.subset(_most_rows(len(processes)), SUBSET))
+            x, z = rows.take(rows.subset(most, SUBSET))
             if not (torch.equal(x, process.x) and torch.equal(z, process.z)):
                 return False
         return True
@@ -255,6 +270,7 @@ class FittedSequentialGP(Explained):
         block, prior = self.block, self.block.prior
         plain = {
             "transform": self.recipe.transform,
+            "most_rows": self.recipe.most_rows,
             "scaling": asdict(self.scaling),
             "environments": list(self.environments),
             "fits": [asdict(fit) for fit in self.fits],
@@ -275,7 +291,7 @@ class FittedSequentialGP(Explained):
         for s, process in enumerate(prior.sources.processes):
             own = {name: getattr(process, name).numpy() for name in ("x", "z", "extra")}
             own |= {"odd": prior.sources.odd[s].numpy(), **process.to_arrays()}
-            own["half"] = block.measured.halves[s].numpy()
+            own["half"] = block.measured.halves[s].to(CPU).numpy()
             arrays |= {f"source{s}.{name}": array for name, array in own.items()}
         for p, part in enumerate(block.parts):
             own = {f.name: getattr(part.given, f.name).double().numpy() for f in fields(Hypotheses)}
@@ -294,6 +310,7 @@ class FittedSequentialGP(Explained):
         scaling = Scaling(**state.value("scaling", dict))
         environments = state.values("environments", str)
         transform: Any = state.value("transform", str)
+        most_rows: Any = state.plain.get("most_rows")  # older files have none
         z = as_tensor(state.array("z", None))
         n, count, width = len(z), len(environments) - 1, encoding.width
         processes, odd, halves = [], [], []
@@ -311,7 +328,7 @@ class FittedSequentialGP(Explained):
                 )
             )
             odd.append(as_tensor(own.array("odd", m)))
-            halves.append(as_tensor(own.array("half", m, n)))
+            halves.append(as_tensor(own.array("half", processes[-1].solver.rank, n)))
         sources = SourceBlock(tuple(processes), tuple(odd))
         drawn = TargetPrior.of(encoding.groups, sources, learn=False)
         log_related = as_tensor(state.array("log_related", len(drawn.related)))
@@ -339,7 +356,7 @@ class FittedSequentialGP(Explained):
             metric=state.metric,
             target=state.target,
             diagnostics=state.diagnostics,
-            recipe=SequentialGP(transform),
+            recipe=SequentialGP(transform, most_rows=most_rows),
             encoding=encoding,
             scaling=scaling,
             environments=environments,
@@ -391,14 +408,15 @@ def _measured_sources(seen: Observations, metric: str) -> int:
     return len(measured)
 
 
-def _most_rows(sources: int) -> int:
+def _most_rows(recipe: SequentialGP, sources: int) -> int:
     """How many rows each source's process may be conditioned on."""
-    return min(LARGEST_SOURCE, int((MAX_ELEMENTS / sources) ** 0.5))
+    otherwise = min(LARGEST_SOURCE, int((MAX_ELEMENTS / sources) ** 0.5))
+    return rows_allowed(recipe.most_rows, otherwise)
 
 
-def _fit_source(seen: Observations, rows: int) -> tuple[Fit, Conditioned]:
+def _fit_source(seen: Observations, rows: int, device: torch.device) -> tuple[Fit, Conditioned]:
     hyperparameters = hyperparameters_of(seen.encoding, 1, 1, False)
-    return infer(seen, hyperparameters, seen.subset(FITTED_ROWS, SUBSET), SUBSET, rows)
+    return infer(seen, hyperparameters, seen.subset(FITTED_ROWS, SUBSET), SUBSET, rows, device)
 
 
 def _conditioned(
@@ -470,6 +488,7 @@ def _details(seen: Observations, block: TargetBlock, fits: Sequence[Fit]) -> dic
         "conditioned_on": {
             n: len(p.z) for n, p in zip(sources, prior.sources.processes, strict=True)
         },
+        "solved": {n: p.solved for n, p in zip(sources, prior.sources.processes, strict=True)},
         "lengthscales": {
             name: dict(zip(groups, prior.sources.lengthscales(row).tolist(), strict=True))
             for name, row in zip(sources, every, strict=True)
@@ -498,9 +517,13 @@ def _warnings(
             warnings.append(
                 f"the search for the hyperparameters of {name!r} broke down: {fit.message}"
             )
+    for name, process in zip(seen.environments[1:], processes, strict=True):
+        if process.warning:
+            warnings.append(f"source {name!r}: {process.warning}")
     if kept < n_source:
         warnings.append(
-            f"conditioned on {kept} of {n_source} measurements of sources, to bound the memory"
+            f"conditioned on {kept} of {n_source} measurements of sources, to bound the memory; "
+            "most_rows says how many may be"
         )
     if len(block.z) < int(seen.is_target.sum()):
         warnings.append(

@@ -17,7 +17,9 @@ import torch
 
 from bayestl.models.bulk_process import BLOCK, BulkProcess
 from bayestl.models.conditioning import Conditioned
+from bayestl.models.device import CPU
 from bayestl.models.kernels import CoregionalizedKernel, OptionKernel, value
+from bayestl.models.solver import Dense
 
 SAME = 1e-9
 """Features that differ by less are of one configuration."""
@@ -32,7 +34,7 @@ class SourceView:
     x : (n, p) features
     means : (n, S) posterior means
     odd : (n, S), what each source measured there beyond its smooth mean; 0 where it did not
-    halves : for each source the (m, n) solution L^-1 k(x_s, x)
+    halves : for each source, on its device, the (r, n) `Solver.half` of k(x_s, x)
     """
 
     x: torch.Tensor
@@ -120,18 +122,23 @@ class SourceBlock:
         means, halves, odd = [], [], []
         with torch.no_grad():
             for s, process in enumerate(self.processes):
-                cross = process.hyperparameters.kernel.forward(process.x, inputs)
-                means.append(cross.T @ process.alpha)
-                half = torch.linalg.solve_triangular(process.factor, cross, upper=False)
+                mean, half = process.towards(inputs)
+                means.append(mean)
                 halves.append(half.contiguous())
                 odd.append(self._odd_at(s, x))
         return SourceView(x, torch.stack(means, 1), torch.stack(odd, 1), tuple(halves))
 
+    @property
+    def prepares(self) -> bool:
+        """Whether `bulk` can be asked: a GPU is as fast in float64, and needs no preparation."""
+        return all(p.device == CPU and isinstance(p.solver, Dense) for p in self.processes)
+
     def bulk(self, measured: SourceView, x: torch.Tensor) -> Iterator[BulkView]:
         """The same of very many configurations, block by block, towards those of `measured`."""
+        factors = [p.solver.factor for p in self.processes if isinstance(p.solver, Dense)]
         solved = [
-            torch.linalg.solve_triangular(process.factor.mT, half, upper=True)[part.order]
-            for process, half, part in zip(self.processes, measured.halves, self._bulk, strict=True)
+            torch.linalg.solve_triangular(factor.mT, half, upper=True)[part.order]
+            for factor, half, part in zip(factors, measured.halves, self._bulk, strict=True)
         ]
         places = with_zero(measured.x)
         with torch.no_grad():
@@ -165,7 +172,7 @@ class SourceBlock:
         kernel = self.processes[source].hyperparameters.kernel
         with torch.no_grad():
             prior = kernel.forward(with_zero(one.x), with_zero(other.x))
-        return prior - one.halves[source].T @ other.halves[source]
+        return prior - (one.halves[source].T @ other.halves[source]).to(CPU)
 
     def variance(self, source: int, view: View) -> torch.Tensor:
         """(n,) posterior variance of a source."""
@@ -174,7 +181,7 @@ class SourceBlock:
         inputs, kernel = with_zero(view.x), self.processes[source].hyperparameters.kernel
         with torch.no_grad():
             prior = kernel.forward(inputs, inputs, diag=True)
-        return (prior - view.halves[source].square().sum(0)).clamp_min(0.0)
+        return (prior - view.halves[source].square().sum(0).to(CPU)).clamp_min(0.0)
 
     def _odd_at(self, source: int, x: torch.Tensor) -> torch.Tensor:
         """(n,), from the source's row of the same configuration, or 0.

@@ -455,7 +455,7 @@ class TargetBlock:
         """New measurements at (m, p) features, noise and the chance of an outlier included."""
         sources = self.prior.sources
         largest = max(len(process.z) for process in sources.processes)
-        if len(x) > MANY * largest:
+        if sources.prepares and len(x) > MANY * largest:
             views = sources.bulk(self.measured, x)
         else:
             views = (sources.at(block) for block in (x.split(BLOCK) if len(x) else [x]))

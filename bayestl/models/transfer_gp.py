@@ -65,10 +65,13 @@ class TransferGP:
     latents : joint models to weigh as well, by their number of latent functions: (1,) adds
         `MultiTaskGP`, (1, 2) `LMCGP(2)` too; they take seconds where the others take
         milliseconds to fit again
+    device, most_rows : of every member, see there
     """
 
     transform: TransformName = "auto"
     latents: tuple[int, ...] = ()
+    device: str = "cpu"
+    most_rows: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "latents", tuple(self.latents))
@@ -93,11 +96,12 @@ class TransferGP:
         rows = table.usable(metric).frame
         measured = set(rows[ENVIRONMENT])
         members: dict[str, Member] = {}
+        where: dict[str, Any] = {"device": self.device, "most_rows": self.most_rows}
         # scores compare only on one scale: a value of a source may have ruled out the log
         linear = self.transform == "auto" and bool((rows[metric] <= 0).any())
         if measured - {target}:
             if previous is None:
-                recipe = SequentialGP(self.transform)
+                recipe = SequentialGP(self.transform, **where)
                 first = recipe.fit(table, metric=metric, target=target, seed=seed)
             else:
                 first = previous.refit(table, seed)
@@ -105,10 +109,15 @@ class TransferGP:
             for count in self.latents:
                 one = count == 1
                 name = MultiTaskGP.__name__ if one else f"{LMCGP.__name__}({count})"
-                joint = MultiTaskGP(self.transform) if one else LMCGP(count, self.transform)
+                joint = (
+                    MultiTaskGP(self.transform, **where)
+                    if one
+                    else LMCGP(count, self.transform, **where)
+                )
                 members[name] = joint.at_mode(table, metric=metric, target=target, seed=seed)
         if target in measured or not members:
-            alone = TargetOnlyGP("identity" if linear and members else self.transform)
+            transform = "identity" if linear and members else self.transform
+            alone = TargetOnlyGP(transform, **where)
             members[TargetOnlyGP.__name__] = alone.at_mode(
                 table, metric=metric, target=target, seed=seed
             )
@@ -260,6 +269,7 @@ class FittedTransferGP(Explained):
             "scores": self.stack.scores,
             "transform": self.recipe.transform,
             "latents": list(self.recipe.latents),
+            "most_rows": self.recipe.most_rows,
             "order": list(self.members),
         }
         return State(plain, members=self.members)
@@ -274,7 +284,8 @@ class FittedTransferGP(Explained):
         if set(weights) != set(members) or abs(sum(weights.values()) - 1.0) > 1e-6:
             raise FileError(f"expected a weight a member, of sum 1, got {weights}")
         transform: Any = state.value("transform", str)
-        recipe = TransferGP(transform, state.values("latents", int))
+        most_rows: Any = state.plain.get("most_rows")  # older files have none
+        recipe = TransferGP(transform, state.values("latents", int), most_rows=most_rows)
         return cls(members, Stack(weights, state.value("reason", str), scores), recipe)
 
     def _answering(self, environment: Where) -> list[str]:

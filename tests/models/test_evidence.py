@@ -32,9 +32,9 @@ def test_its_gradient_is_that_of_finite_differences():
 
 def test_leaving_one_out_is_conditioning_on_the_others():
     K, z = covariance(6).numpy(), np.linspace(-1, 2, 6)
-    factor, _ = cholesky(torch.from_numpy(K))
-    alpha = torch.from_numpy(np.linalg.solve(K, z))
-    mean, variance = leave_one_out(factor, alpha, torch.from_numpy(z), torch.tensor([1, 4]))
+    precision = torch.from_numpy(np.linalg.inv(K).diagonal()[[1, 4]])
+    alpha = torch.from_numpy(np.linalg.solve(K, z)[[1, 4]])
+    mean, variance = leave_one_out(precision, alpha, torch.from_numpy(z[[1, 4]]))
     for position, row in enumerate((1, 4)):
         others = np.delete(np.arange(6), row)
         weights = np.linalg.solve(K[np.ix_(others, others)], K[others, row])

@@ -129,7 +129,7 @@ def test_a_kept_process_goes_on_as_before(small, kept):
         rtol=1e-9,
         atol=1e-9,
     )
-    assert found.belief.factor.stride() == small.belief.factor.stride()
+    assert found.belief.solver.factor.stride() == small.belief.solver.factor.stride()
 
 
 def damaged(content: bytes, rng: random.Random) -> bytes:

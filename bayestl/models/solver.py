@@ -1,0 +1,108 @@
+"""How a process solves with the covariance K of its measurements: the one place that chooses.
+
+Up to `DENSE_ROWS` measurements K is factorised as a matrix, which is exact; past it `MatrixFree`
+never forms it. Which one does not depend on the device, so that a model is the same on each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from bayestl.models.evidence import factorised
+from bayestl.models.matrix_free import ELEMENTS, RANK, Covariance, MatrixFree
+
+DENSE_ROWS = 40_000
+"""The most measurements whose covariance becomes a matrix, 12.8 GB."""
+
+BYTES = 8
+"""Of one number."""
+
+TILES = 8
+"""How many tiles a kernel takes for its intermediate results, with room to spare."""
+
+
+class Solver(Protocol):
+    """K^-1 of n measurements, on the device of its tensors."""
+
+    @property
+    def rank(self) -> int:
+        """How many rows `half` has."""
+        ...
+
+    def half(self, cross: torch.Tensor) -> torch.Tensor:
+        """(..., r, m), h of (..., n, m) covariances c with the measurements: h^T h = c^T K^-1 c."""
+        ...
+
+    def precision(self, rows: torch.Tensor) -> torch.Tensor:
+        """(m,) diagonal of K^-1 at the rows."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A Cholesky factor.
+
+    Parameters
+    ----------
+    factor : (n, n), lower
+    jitter : what was added to the diagonal, relative to its mean
+    """
+
+    factor: torch.Tensor
+    jitter: float
+
+    @classmethod
+    def of(cls, covariance: Covariance, z: torch.Tensor) -> tuple[Dense, torch.Tensor]:
+        """The solver, and (n,) K^-1 z.
+
+        Raises
+        ------
+        FitError
+            If the covariance cannot be factorised.
+        """
+        factor, jitter = factorised(covariance.matrix)
+        return cls(factor, jitter), torch.cholesky_solve(z.unsqueeze(-1), factor).squeeze(-1)
+
+    @property
+    def rank(self) -> int:
+        """How many rows `half` has."""
+        return len(self.factor)
+
+    def half(self, cross: torch.Tensor) -> torch.Tensor:
+        """(..., n, m) solutions of L h = c."""
+        return torch.linalg.solve_triangular(self.factor, cross, upper=False)
+
+    def precision(self, rows: torch.Tensor) -> torch.Tensor:
+        """(m,) diagonal of K^-1 at the rows; only these columns of it are computed."""
+        unit = self.factor.new_zeros(len(self.factor), len(rows))
+        unit[rows.to(unit.device), torch.arange(len(rows), device=unit.device)] = 1.0
+        return self.half(unit).square().sum(0)
+
+
+def solver(
+    covariance: Covariance, z: torch.Tensor, dense_rows: int = DENSE_ROWS, rank: int = RANK
+) -> tuple[Dense | MatrixFree, torch.Tensor]:
+    """What solves with a covariance, and (n,) K^-1 z.
+
+    Raises
+    ------
+    FitError
+        If the covariance is not positive definite.
+    """
+    if len(covariance) <= dense_rows:
+        return Dense.of(covariance, z)
+    return MatrixFree.of(covariance, z, rank)
+
+
+def bytes_needed(sizes: Sequence[int], side_by_side: int = 1) -> float:
+    """About how much memory the solvers of so many measurements each take together.
+
+    `side_by_side` of them are made at a time.
+    """
+    kept = sum(n * (n if n <= DENSE_ROWS else 3 * RANK) for n in sizes)
+    largest = max(sizes, default=0) ** 2
+    return BYTES * (kept + side_by_side * TILES * min(largest, ELEMENTS))
