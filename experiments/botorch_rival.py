@@ -12,6 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,8 +26,9 @@ from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError, UnknownEnvironment
 from bayestl.models.encoding import Encoding
-from bayestl.models.model import QUANTILES, Configs, Diagnostics
+from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where
 from bayestl.models.observations import Observations
+from bayestl.models.posterior import Posterior
 from bayestl.models.scaling import Scaling
 
 _BLOCK = 500  # configurations predicted at once: it builds their joint covariance
@@ -114,11 +116,8 @@ class FittedBotorch:
         quantiles: Sequence[float] = QUANTILES,
     ) -> pd.DataFrame:
         """What a new measurement of the target would give; see `Fitted.predict`."""
-        if environment not in (None, self.target):
-            raise UnknownEnvironment(f"fitted for {self.target!r} alone, got {environment!r}")
         frame = self.space.frame(configs)
-        features = self.encoding.encode(frame)
-        x = torch.cat([features, torch.zeros(len(features), 1, dtype=features.dtype)], dim=-1)
+        x = self._features(frame, environment)
         mean, variance = [], []
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -129,6 +128,29 @@ class FittedBotorch:
         return self.scaling.summary(
             np.concatenate(mean), np.concatenate(variance), quantiles, frame.index
         )
+
+    def posterior(self, configs: Configs, environment: Where = None) -> Posterior:
+        """The joint posterior of the noise-free logarithm; see `HasPosterior.posterior`."""
+        x = self._features(self.space.frame(configs), environment)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            posterior: Any = self.model.posterior(x)
+            found = posterior.distribution
+            noise = (
+                self.model.posterior(x, observation_noise=True).variance - found.variance[:, None]
+            )
+        scale = self.scaling.spread
+        return Posterior(
+            self.scaling.centre + scale * found.mean.numpy(),
+            scale**2 * found.covariance_matrix.numpy(),
+            scale**2 * noise.squeeze(-1).numpy(),
+        )
+
+    def _features(self, frame: pd.DataFrame, environment: Where) -> torch.Tensor:
+        if environment not in (None, self.target):
+            raise UnknownEnvironment(f"fitted for {self.target!r} alone, got {environment!r}")
+        features = self.encoding.encode(frame)
+        return torch.cat([features, torch.zeros(len(features), 1, dtype=features.dtype)], dim=-1)
 
 
 def _rows(observations: Observations, source_rows: int, seed: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -38,20 +38,34 @@ def parser(description: str | None, *, seeds: int) -> argparse.ArgumentParser:
     made.add_argument("--workers", type=int, default=1, help="processes of one thread each")
     made.add_argument("--cache", type=Path, help="folder that keeps every cell")
     made.add_argument("--fresh", action="append", default=[], help="a method's cells to forget")
-    made.add_argument("--json", type=Path, help="file that the result is written to")
+    made.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="write the result to a file; without a name print it, on the last line",
+    )
     made.add_argument(
         "--figure", type=Path, help="file that the figure is written to, .svg or .png"
     )
     return made
 
 
-def execution(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of `Study.run`."""
+def execution(
+    arguments: argparse.Namespace, methods: Collection[str] | None = None
+) -> dict[str, Any]:
+    """The arguments of `Study.run`.
+
+    Parameters
+    ----------
+    methods : those of the study, where an experiment has several with methods of their own
+    """
+    fresh = [name for name in arguments.fresh if methods is None or name in methods]
     return {
         "cache": arguments.cache,
         "executor": "serial" if arguments.workers == 1 else "processes",
         "workers": arguments.workers,
-        "fresh": arguments.fresh,
+        "fresh": fresh,
     }
 
 
@@ -67,6 +81,9 @@ def publish(result: Mapping[str, Any], arguments: argparse.Namespace) -> None:
         "bayestl": version("bayestl"),
         "python": platform.python_version(),
     }
+    if arguments.json == "-":
+        print(json.dumps({**known, **result}, allow_nan=False))
+        return
     text = json.dumps({**known, **result}, indent=1, allow_nan=False) + "\n"
     write_whole(arguments.json, lambda file: file.write(text.encode()))
 
@@ -74,7 +91,7 @@ def publish(result: Mapping[str, Any], arguments: argparse.Namespace) -> None:
 def publish_figure(figure: Figure, arguments: argparse.Namespace) -> None:
     """Write the figure where `--figure` says; the same figure gives the same file."""
     if arguments.figure:
-        from bayestl.report.study import write_figure
+        from bayestl.report.drawing import write_figure
 
         write_figure(figure, arguments.figure)
 
@@ -86,7 +103,9 @@ def _command() -> str:
     rest = iter(sys.argv[1:])
     for word in rest:
         if word in ("--json", "--figure", "--cache"):
-            next(rest, None)
+            following = next(rest, None)
+            if word == "--json" and following and following.startswith("-"):
+                words.append(following)
         else:
             words.append(word)
     return " ".join(["python -m", *words])

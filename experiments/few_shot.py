@@ -2,55 +2,42 @@
 
     BAYESTL_DATA=FOLDER python -m experiments.few_shot [--quick] [--seeds 10] [--workers 2]
         [--scenario NAME ...] [--budget N ...] [--methods A,B] [--botorch-seeds 2]
-        [--cache FOLDER [--fresh METHOD ...]] [--staged] [--json]
+        [--cache FOLDER [--fresh METHOD ...]] [--staged] [--json [FILE]] [--figure FILE]
 
 A cell is a scenario and a budget. In each, every method is given the same measurements
 and judged by the same others, for several seeds; its error is the mean over the seeds
 of the mean absolute percentage error of the median prediction. The ratio of a cell is our
 error over that of the best rival, chosen with hindsight; a rival that ran on fewer seeds is
 compared on those. With `--staged` the sources mislead, and the only rival is the process that
-does not see them. With `--cache` nothing is computed twice: a run that was stopped goes on, and
-`--fresh METHOD`, which forgets the stored results of one method, leaves its rivals alone. A
-result is stored under its recipe, not under the code behind it: forget what the code changed.
+does not see them. With `--cache` nothing is computed twice; a cell is stored under its data and
+its recipe, not under the code behind it: forget with `--fresh` what the code changed.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
-import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from functools import cache
-from hashlib import sha256
-from itertools import groupby
-from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy.special import ndtri
-from scipy.stats import norm
-from scipy.stats import t as student
 
 from bayestl.baselines.mean import Mean
 from bayestl.baselines.trees import BoostedTrees, PooledBoostedTrees, RandomForest
-from bayestl.data.files import write_whole
 from bayestl.models.gp import MultiTaskGP, TargetOnlyGP
-from bayestl.models.model import Fitted, Model
+from bayestl.models.model import Model
 from bayestl.models.transfer_gp import TransferGP
-from bayestl.study.metrics import coverage, crps, interval_score, mape, median_ape
+from bayestl.report.study import error_against_budget
+from bayestl.study.scenario import RecordedScenario
 from bayestl.study.statistics import best_rivals, cell_means, geometric_mean
+from bayestl.study.study import Results, Study
 from bayestl.transfer.guided_sampling import GuidedSampling
 from bayestl.transfer.model_shift import DirectTransfer, LinearShift, NonlinearShift, OffsetShift
 from bayestl.transfer.source_values import SourceValuesRidge
+from experiments import command
 from experiments.botorch_rival import BotorchMultiTaskGP
 from experiments.remembered import Remembered
-from experiments.scenarios import BUDGETS, Scenario, scenarios, staged
+from experiments.scenarios import BUDGETS, scenarios, staged
 
 OURS = "TransferGP"
 METHODS: Mapping[str, Model] = {
@@ -76,11 +63,11 @@ SIDE_LINES = ("MultiTaskGP",)
 GP_RIVALS = ("TargetOnlyGP", "BotorchMultiTaskGP")
 """Whose log density is compared with ours."""
 
-PROCESSES = (OURS, *SIDE_LINES, *GP_RIVALS)
-"""What has a log density to speak of; the intervals of the others are ranks."""
-
 ALIGNED_ONLY = ("SourceValuesRidge",)
 """Methods that need the sources' values at the configurations that are asked for."""
+
+SLOW = ("BotorchMultiTaskGP",)
+"""Methods that run on the first seeds alone."""
 
 WORST_MARK, STAGED_MARK = 1.15, 1.10
 """What a cell's ratio may not exceed, and what it may not where the sources mislead."""
@@ -94,174 +81,55 @@ QUICK = (
     "system/x264/e0",
 )
 
-_BELOW = (1e-6, 1e-5, 1e-4, 1e-3, 3e-3, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
-_LEVELS = (*_BELOW, 0.5, *(round(1 - level, 6) for level in reversed(_BELOW)))
-_INTERVAL = [_LEVELS.index(level) for level in (0.05, 0.5, 0.95)]
-_PROTOCOL = 1  # of what a stored result means
-
-
-@dataclass(frozen=True)
-class Job:
-    """One fit and its judgement."""
-
-    scenario: str
-    seed: int
-    budget: int
-    method: str
-
-    def file(self, cache_folder: Path) -> Path:
-        """Where the result is kept; another recipe or scenario is another file."""
-        recipe = repr(METHODS[self.method])
-        what = f"{_PROTOCOL} {recipe} {_by_name()[self.scenario]!r}"
-        key = sha256(what.encode()).hexdigest()[:12]
-        folder = cache_folder / self.method / self.scenario.replace("/", "_")
-        return folder / f"{self.seed}-{self.budget}-{key}.json"
-
 
 def main() -> None:
     arguments = _arguments()
     wanted = staged() if arguments.staged else scenarios()
     if arguments.scenario:
         wanted = [s for s in wanted if any(name in s.name for name in arguments.scenario)]
-    elif arguments.quick and not arguments.staged:
-        wanted = [s for s in wanted if s.name in QUICK]
-    seeds = arguments.seeds or (2 if arguments.quick else 10)
+    elif arguments.quick:
+        wanted = [s for s in wanted if s.name in QUICK or s.group == "staged"]
+    seeds = range(1 if arguments.quick else arguments.seeds)
     budgets = arguments.budget or ((5, 20) if arguments.quick else BUDGETS)
     every = (OURS, "TargetOnlyGP") if arguments.staged else tuple(METHODS)
     methods = arguments.methods.split(",") if arguments.methods else every
     unknown = sorted(set(methods) - set(METHODS))
     if unknown or not wanted:
         sys.exit(f"unknown {', '.join(unknown) or 'scenario'}; methods: {', '.join(METHODS)}")
-    jobs = [
-        Job(scenario.name, seed, budget, method)
-        for seed in range(seeds)
-        for scenario in wanted
-        for budget in budgets
-        for method in methods
-        if (scenario.aligned or method not in ALIGNED_ONLY)
-        and (method != "BotorchMultiTaskGP" or seed < arguments.botorch_seeds)
-    ]
-    if arguments.cache:
-        for job in jobs:
-            if job.method in arguments.fresh:
-                job.file(arguments.cache).unlink(missing_ok=True)
-    rows = pd.DataFrame(run(jobs, arguments.workers, arguments.cache))
+    rows = Results.concat(
+        [
+            study.run(**command.execution(arguments, study.methods))
+            for study in studies(wanted, methods, budgets, seeds, arguments.botorch_seeds)
+        ]
+    ).frame
     cells = summarise_cells(rows)
     result = verdict(rows, cells, arguments.staged)
     show(cells, result, arguments.staged)
-    if arguments.json:
-        flat = cells.reset_index().astype(object)
-        result["cells"] = flat.where(flat.notna(), None).to_dict("records")  # JSON has no NaN
-        print(json.dumps({"seeds": seeds, **result}))
+    flat = cells.reset_index().astype(object)
+    result["cells"] = flat.where(flat.notna(), None).to_dict("records")  # JSON has no NaN
+    command.publish({"seeds": len(seeds), **result}, arguments)
+    command.publish_figure(error_against_budget(rows), arguments)
 
 
-def run(jobs: Sequence[Job], workers: int, cache_folder: Path | None) -> list[dict[str, Any]]:
-    """One row a job, read from the cache where it is there."""
-    rows, missing = [], []
-    for job in jobs:
-        path = job.file(cache_folder) if cache_folder else None
-        if path and path.exists():
-            rows.append(json.loads(path.read_text()))
-        else:
-            missing.append(job)
-    # one split and one fit of the sources for as many jobs as can share it
-    blocks = [list(block) for _, block in groupby(missing, lambda job: (job.scenario, job.seed))]
-    if workers < 2:
-        for block in blocks:
-            rows += _judged(block, cache_folder)
-        return rows
-    with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
-        futures = [pool.submit(_judged, block, cache_folder) for block in blocks]
-        for future in as_completed(futures):
-            rows += future.result()
-    return rows
-
-
-def _judged(jobs: Sequence[Job], cache_folder: Path | None) -> list[dict[str, Any]]:
-    rows = []
-    for job in jobs:
-        row = judge(job)
-        rows.append(row)
-        if cache_folder:
-            path = job.file(cache_folder)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, lambda file, row=row: file.write(json.dumps(row).encode()))
-        said = row["error"] or f"{row['mape']:.2f} % in {row['seconds']:.1f} s"
-        place = f"{job.scenario} n={job.budget} seed={job.seed} {job.method}"
-        print(f"{place}: {said}", file=sys.stderr, flush=True)
-    return rows
-
-
-def judge(job: Job) -> dict[str, Any]:
-    """The job's row: errors [%], calibration on the logarithmic scale, CPU seconds.
-
-    A fit that fails is a row with an `error` and no figures: it ends one cell, not the run.
-    """
-    scenario, recipe = _by_name()[job.scenario], METHODS[job.method]
-    split = scenario.split(job.seed, job.budget)
-    row: dict[str, Any] = {**vars(job), "group": scenario.group, "error": ""}
-    measured = split.test.frame[split.metric].to_numpy(dtype=float)
-    began = time.process_time()
-    try:
-        fitted = recipe.fit(split.train, metric=split.metric, target=split.target, seed=job.seed)
-        fit_seconds = time.process_time() - began
-        scores = _scores(measured, fitted, split.test.configurations(), job.method in PROCESSES)
-    except Exception as error:
-        return {**row, "error": f"{type(error).__name__}: {error}"}
-    seconds = time.process_time() - began
-    return {**row, **scores, "fit_seconds": fit_seconds, "seconds": seconds}
-
-
-def _scores(
-    measured: np.ndarray, fitted: Fitted, configs: pd.DataFrame, is_process: bool
-) -> dict[str, float]:
-    prediction = fitted.predict(configs, quantiles=_LEVELS).iloc[:, 2:].to_numpy(dtype=float)
-    logs, y = np.log(np.maximum(prediction, 1e-300)), np.log(measured)
-    low, middle, high = prediction[:, _INTERVAL].T
-    log_low, log_middle, log_high = logs[:, _INTERVAL].T
-    std = np.maximum((log_high - log_low) / (2 * ndtri(0.95)), 1e-9)
-    return {
-        "mape": mape(measured, middle),
-        "median_ape": median_ape(measured, middle),
-        "coverage90": coverage(measured, low, high),
-        "interval_score": interval_score(y, log_low, log_high),
-        "crps": crps(y, log_middle, std),
-        "nlpd": float(-log_density(y, logs, _LEVELS).mean()) if is_process else float("nan"),
-    }
-
-
-def log_density(y: np.ndarray, quantiles: np.ndarray, levels: Sequence[float]) -> np.ndarray:
-    """(n,) log densities at y of distributions known by their (n, k) quantiles.
-
-    Between two quantiles the normal score Phi^-1(level) is a straight line in y. Beyond the
-    outermost, the density is that of the Student's t around the median that has this
-    quantile and the third one from its end, and no heavier than needed. Exact for a Gaussian, close
-    for heavier tails; it asks nothing of a model but its quantiles.
-
-    Parameters
-    ----------
-    levels : k of them, ascending and symmetric around 0.5
-    """
-    z, rows = ndtri(np.asarray(levels)), np.arange(len(y))
-    slopes = np.diff(z) / np.maximum(np.diff(quantiles, axis=1), 1e-12)
-    segment = np.clip((quantiles[:, 1:-1] <= y[:, None]).sum(axis=1), 0, len(z) - 2)
-    slope = slopes[rows, segment]
-    inside = norm.logpdf(z[segment] + slope * (y - quantiles[rows, segment])) + np.log(slope)
-    centre = quantiles[:, len(z) // 2]
-    above = np.abs(y - centre)
-    upper, lower = quantiles - centre[:, None], centre[:, None] - quantiles
-    side = np.where((y > centre)[:, None], upper[:, [-1, -3]], lower[:, [0, 2]])
-    outer, inner = np.maximum(side, 1e-12).T
-    freedom = _freedom(outer / inner, levels[-1], levels[-3])
-    scale = inner / student.ppf(levels[-3], freedom)
-    return np.where(above > outer, student.logpdf(above, freedom, scale=scale), inside)
-
-
-def _freedom(ratios: np.ndarray, outer: float, inner: float) -> np.ndarray:
-    """(n,) degrees of freedom at which two quantiles of Student's t have the given ratios."""
-    grid = np.geomspace(1e8, 1, 200)
-    known = student.ppf(outer, grid) / student.ppf(inner, grid)
-    return np.exp(np.interp(ratios, known, np.log(grid)))
+def studies(
+    wanted: Sequence[RecordedScenario],
+    methods: Sequence[str],
+    budgets: Sequence[int],
+    seeds: Sequence[int],
+    slow_seeds: int,
+) -> list[Study]:
+    """What is run: every method wherever it applies, and the slow ones on few seeds."""
+    aligned = [scenario for scenario in wanted if scenario.source_rows is None]
+    planned = (
+        (wanted, [name for name in methods if name not in (*ALIGNED_ONLY, *SLOW)], seeds),
+        (aligned, [name for name in methods if name in ALIGNED_ONLY], seeds),
+        (wanted, [name for name in methods if name in SLOW], seeds[:slow_seeds]),
+    )
+    return [
+        Study(where, {name: METHODS[name] for name in names}, budgets, drawn)
+        for where, names, drawn in planned
+        if where and names and drawn
+    ]
 
 
 def summarise_cells(rows: pd.DataFrame) -> pd.DataFrame:
@@ -281,7 +149,7 @@ def verdict(rows: pd.DataFrame, cells: pd.DataFrame, is_staged: bool) -> dict[st
     """The figures that the gate asks for."""
     ratio = cells["ratio"].dropna()
     ours = rows[rows["method"] == OURS]
-    densities = rows[rows["method"].isin(PROCESSES)]
+    densities = rows[rows["nlpd"].notna()]
     failed = rows[rows["error"] != ""]
     result: dict[str, Any] = {"failures": failed["method"].value_counts().to_dict()}
     if len(ratio):
@@ -356,35 +224,15 @@ def _listed(figures: Mapping[Any, float]) -> str:
     return ", ".join(f"{name}: {value:.3f}" for name, value in figures.items())
 
 
-@cache
-def _by_name() -> dict[str, Scenario]:
-    return {scenario.name: scenario for scenario in [*scenarios(), *staged()]}
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
-
-
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Accuracy with few target measurements")
-    parser.add_argument("--quick", action="store_true", help="6 scenarios, 2 seeds, budgets 5, 20")
+    parser = command.parser(__doc__, seeds=10)
     parser.add_argument("--staged", action="store_true", help="sources that mislead instead")
     parser.add_argument("--scenario", action="append", help="part of a name; may be repeated")
     parser.add_argument("--budget", type=int, action="append", choices=BUDGETS)
-    parser.add_argument("--seeds", type=int)
     parser.add_argument("--botorch-seeds", type=int, default=2, help="it is slow")
     parser.add_argument("--methods", help="comma-separated; all unless given")
-    parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
-    parser.add_argument("--cache", type=Path, help="folder that keeps every result")
-    parser.add_argument("--fresh", action="append", default=[], help="method to forget")
-    parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    # before any worker starts; the main process keeps what it was started with
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = "1"
     main()

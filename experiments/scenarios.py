@@ -2,16 +2,13 @@
 
 `scenarios()` lists those on public data, clones of repositories in the folder that
 `BAYESTL_DATA` names (see `bayestl.datasets`), `staged()` those with sources that mislead.
-`Scenario.split` draws what a method is given and what it is judged by.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +17,7 @@ from bayestl.datasets.catalogue import load
 from bayestl.datasets.deeparch import deeparch
 from bayestl.datasets.sempl import SYSTEMS, sempl
 from bayestl.datasets.tx2 import tx2
+from bayestl.study.scenario import RecordedScenario
 from experiments.staged_sources import STAGES, flawed_tx2, invented, sources_of
 
 BUDGETS = (3, 5, 10, 20, 50)
@@ -32,75 +30,7 @@ SOURCE_ROWS = 300
 """So many random rows each source contributes, where it is not measured everywhere."""
 
 
-class Split(NamedTuple):
-    """What a method is given (`train`), and the target's rows that it is judged by (`test`)."""
-
-    train: MeasurementTable
-    test: MeasurementTable
-    metric: str
-    target: str
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """A target environment, and the sources that are known before it.
-
-    Parameters
-    ----------
-    group : what changes between the sources and the target
-    target, sources : environments of the table
-    metric : what is predicted
-    source_rows : how many random rows each source contributes; None is every row
-    label : tells two scenarios of one group and target apart
-    table : from a seed to the measurements; recorded ones are the same for every seed
-    """
-
-    group: str
-    target: str
-    sources: tuple[str, ...]
-    metric: str
-    source_rows: int | None
-    table: Callable[[int], MeasurementTable] = field(repr=False, compare=False)
-    label: str = ""
-
-    @property
-    def name(self) -> str:
-        """Unique among all scenarios."""
-        return "/".join(filter(None, (self.group, self.label, self.target)))
-
-    @property
-    def aligned(self) -> bool:
-        """Whether the sources are measured at the very configurations that are asked for."""
-        return self.source_rows is None
-
-    def split(self, seed: int, budget: int) -> Split:
-        """The sources' rows with `budget` random rows of the target, and other rows to test on.
-
-        The sources' rows and the test's, at most `TEST_ROWS`, are the same for every budget.
-
-        Raises
-        ------
-        ValueError
-            If the budget is larger than the largest of `BUDGETS`: the test's rows follow it.
-        """
-        if not 0 <= budget <= max(BUDGETS):
-            raise ValueError(f"expected a budget from 0 to {max(BUDGETS)}, got {budget}")
-        table = self.table(seed).usable(self.metric)
-        where = table.frame[ENVIRONMENT].to_numpy()
-        rng = np.random.default_rng([seed, zlib.crc32(self.name.encode())])
-        asked = rng.permutation(np.flatnonzero(where == self.target))
-        known = [
-            rng.permutation(np.flatnonzero(where == source))[: self.source_rows]
-            for source in self.sources
-        ]
-        train = table.select(np.concatenate([*known, asked[:budget]]))
-        test = table.select(asked[max(BUDGETS) : max(BUDGETS) + TEST_ROWS])
-        return Split(
-            train.of(*self.sources, self.target), test.of(self.target), self.metric, self.target
-        )
-
-
-def scenarios() -> list[Scenario]:
+def scenarios() -> list[RecordedScenario]:
     """Every scenario on public data, by what changes.
 
     - hardware: a new machine, the same workload everywhere
@@ -149,17 +79,19 @@ def scenarios() -> list[Scenario]:
     ]
 
 
-def staged() -> list[Scenario]:
+def staged() -> list[RecordedScenario]:
     """Scenarios in which the sources mislead or most of them are of no use."""
     return [
-        Scenario(
+        RecordedScenario(
             group="staged",
-            label=f"{origin}/{stage}",
             target="target",
             sources=sources_of(stage),
             metric="latency",
-            source_rows=SOURCE_ROWS // (3 if len(sources_of(stage)) > 1 else 1),
             table=partial(table, stage),
+            label=f"{origin}/{stage}",
+            source_rows=SOURCE_ROWS // (3 if len(sources_of(stage)) > 1 else 1),
+            pool_rows=max(BUDGETS),
+            test_rows=TEST_ROWS,
         )
         for origin, table in (("invented", invented), ("tx2", flawed_tx2))
         for stage in STAGES
@@ -189,43 +121,59 @@ _SIZES = ("200x200", "400x400", "600x600", "800x800")
 
 def _hardware(
     workload: str, targets: tuple[str, ...], others: tuple[str, ...]
-) -> Iterator[Scenario]:
+) -> Iterator[RecordedScenario]:
     for target in targets:
         sources = tuple(f"{machine}/{workload}" for machine in others if machine != target)
         yield _deeparch("hardware", f"{target}/{workload}", sources)
 
 
-def _framework(workload: str, target: str, source: str) -> Scenario:
+def _framework(workload: str, target: str, source: str) -> RecordedScenario:
     return _deeparch("framework", f"{target}/{workload}", (f"{source}/{workload}",))
 
 
-def _workload(machine: str, target: str, others: tuple[str, ...], label: str = "") -> Scenario:
+def _workload(
+    machine: str, target: str, others: tuple[str, ...], label: str = ""
+) -> RecordedScenario:
     sources = tuple(f"{machine}/{workload}" for workload in others)
     return _deeparch("workload", f"{machine}/{target}", sources, label)
 
 
-def _deeparch(group: str, target: str, sources: tuple[str, ...], label: str = "") -> Scenario:
+def _deeparch(
+    group: str, target: str, sources: tuple[str, ...], label: str = ""
+) -> RecordedScenario:
     table = partial(_recorded, deeparch, environments=(*sources, target))
-    return Scenario(group, target, sources, "latency", SOURCE_ROWS, table, label)
+    return _scenario(group, target, sources, "latency", table, label)
 
 
-def _image_size(target: str, metric: str) -> Scenario:
+def _image_size(target: str, metric: str) -> RecordedScenario:
     sources = tuple(size for size in _SIZES if size != target)
-    return Scenario(
-        "image-size", target, sources, metric, SOURCE_ROWS, partial(_recorded, tx2), metric
-    )
+    return _scenario("image-size", target, sources, metric, partial(_recorded, tx2), metric)
 
 
-def _system(system: str, target: str) -> Scenario:
+def _system(system: str, target: str) -> RecordedScenario:
     count = SYSTEMS[system][1]
     sources = tuple(name for name in (f"e{k}" for k in range(count)) if name != target)
     table = partial(_recorded, sempl, system=system)
-    return Scenario("system", target, sources, "time", None, table, system)
+    return _scenario("system", target, sources, "time", table, system, source_rows=None)
 
 
-def _inference(group: str, target: str, *sources: str) -> Scenario:
+def _inference(group: str, target: str, *sources: str) -> RecordedScenario:
     table = partial(_recorded, _first_repeats, environments=(*sources, target))
-    return Scenario(group, target, sources, "latency", SOURCE_ROWS, table)
+    return _scenario(group, target, sources, "latency", table)
+
+
+def _scenario(
+    group: str,
+    target: str,
+    sources: tuple[str, ...],
+    metric: str,
+    table: Callable[[int], MeasurementTable],
+    label: str = "",
+    source_rows: int | None = SOURCE_ROWS,
+) -> RecordedScenario:
+    return RecordedScenario(
+        group, target, sources, metric, table, label, source_rows, max(BUDGETS), TEST_ROWS
+    )
 
 
 def _first_repeats(environments: tuple[str, ...]) -> MeasurementTable:

@@ -44,3 +44,12 @@ def test_what_it_cannot_answer_is_a_clear_error():
         fit(table(8).select(range(40)))
     with pytest.raises(UnknownEnvironment, match="fitted for 'new' alone"):
         fit(table(3)).predict([{"a": 0.5, "b": True}], environment="one")
+
+
+def test_its_posterior_is_what_it_predicts_with():
+    fitted, test = fit(table(8), seed=1), table(60).of("new").configurations()
+    belief, predicted = fitted.posterior(test), fitted.predict(test)
+    assert belief.covariance.shape == (60, 60)
+    np.testing.assert_allclose(np.exp(belief.mean), predicted["q50"])
+    std = np.sqrt(belief.variance + belief.noise_variance)
+    np.testing.assert_allclose(np.exp(belief.mean + std * 1.6448536), predicted["q95"], rtol=1e-6)

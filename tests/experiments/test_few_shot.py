@@ -1,18 +1,14 @@
-"""The gate's arithmetic: densities from quantiles, ratios from errors, results kept on disk."""
+"""The gate's arithmetic, and which methods run where."""
 
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import ndtri
-from scipy.stats import norm
-from scipy.stats import t as student
 
 from experiments import few_shot
-from experiments.few_shot import OURS, Job, log_density, run, summarise_cells, verdict
-
-LEVELS = few_shot._LEVELS
+from experiments.few_shot import OURS, summarise_cells, verdict
+from experiments.scenarios import scenarios
 
 
 def rows(*errors, scenario="s", **more):
@@ -24,27 +20,6 @@ def rows(*errors, scenario="s", **more):
             for m, s, e in errors
         ]
     )
-
-
-def test_the_density_of_a_gaussian_is_exact_from_its_quantiles():
-    y = np.linspace(-30, 30, 61)
-    quantiles = np.tile(1 + 2 * ndtri(LEVELS), (61, 1))
-    np.testing.assert_allclose(log_density(y, quantiles, LEVELS), norm.logpdf(y, 1, 2), rtol=1e-5)
-
-
-@pytest.mark.parametrize("freedom", [3, 10])
-def test_the_density_of_a_heavy_tail_is_close_and_stays_so_far_out(freedom):
-    y = np.array([-300.0, -40, -5, -1, 0, 0.5, 3, 12, 100])
-    quantiles = np.tile(student.ppf(LEVELS, freedom), (len(y), 1))
-    expected = student.logpdf(y, freedom)
-    np.testing.assert_allclose(log_density(y, quantiles, LEVELS), expected, atol=0.5)
-
-
-def test_a_density_depends_on_its_own_row_alone():
-    centres = np.array([[0.0], [10.0]])
-    quantiles = centres + ndtri(LEVELS)
-    found = log_density(np.array([0.0, 10.0]), quantiles, LEVELS)
-    np.testing.assert_allclose(found, norm.logpdf(0))
 
 
 def test_the_ratio_is_ours_over_the_best_rival_in_hindsight():
@@ -98,36 +73,26 @@ def test_the_verdict_has_the_geometric_mean_and_the_worst_cell():
     json.dumps(found)
 
 
-def test_a_result_is_computed_once_and_kept_by_recipe(tmp_path, monkeypatch):
-    judged = []
-
-    def judge(job):
-        judged.append(job)
-        return {**vars(job), "error": "", "mape": 1.0, "seconds": 0.0}
-
-    monkeypatch.setattr(few_shot, "judge", judge)
-    jobs = [Job("staged/invented/constant/target", 0, budget, "Mean") for budget in (3, 5)]
-    first = run(jobs, 1, tmp_path)
-    assert run(jobs, 1, tmp_path) == first
-    assert judged == jobs
-    monkeypatch.setitem(few_shot.METHODS, "Mean", few_shot.RandomForest(trees=3))
-    run(jobs, 1, tmp_path)
-    assert len(judged) == 4
+@pytest.mark.parametrize(("slow_seeds", "expected"), [(0, [0]), (1, [0, 1])])
+def test_methods_run_where_they_apply(slow_seeds, expected):
+    wanted = [s for s in scenarios() if s.name in ("system/x264/e0", "hardware/azure/Adiac")]
+    names = ("SourceValuesRidge", "BotorchMultiTaskGP")
+    found = few_shot.studies(wanted, names, (3,), range(2), slow_seeds)
+    aligned, *slow = found
+    assert [s.name for s in aligned.scenarios] == ["system/x264/e0"]
+    assert list(aligned.seeds) == [0, 1]
+    assert len(found) == len(expected)
+    for study in slow:
+        assert list(study.methods) == ["BotorchMultiTaskGP"]
+        assert list(study.seeds) == [0]
 
 
-def test_a_fit_that_fails_ends_one_cell_and_not_the_run(monkeypatch):
-    class Broken:
-        def fit(self, table, **arguments):
-            raise ValueError("no")
-
-    monkeypatch.setitem(few_shot.METHODS, "Mean", Broken())
-    row = few_shot.judge(Job("staged/invented/constant/target", 0, 3, "Mean"))
-    assert row["error"] == "ValueError: no"
-
-
-def test_a_judged_fit_has_every_figure():
-    row = few_shot.judge(Job("staged/invented/constant/target", 0, 10, "TargetOnlyGP"))
-    assert row["error"] == ""
-    assert 0 < row["mape"] < 200
-    assert 0.5 < row["coverage90"] <= 1
-    assert np.isfinite([row["nlpd"], row["crps"], row["interval_score"]]).all()
+def test_the_gate_runs_on_staged_sources(capsys, monkeypatch):
+    options = ["--staged", "--quick", "--scenario", "invented/constant", "--budget", "3", "--json"]
+    monkeypatch.setattr("sys.argv", ["few_shot", *options])
+    few_shot.main()
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["failures"] == {}
+    assert result["worst_cell"] == "staged/invented/constant/target n=3"
+    assert result["seeds"] == 1
+    assert "/" not in result["command"].replace("invented/constant", "")
