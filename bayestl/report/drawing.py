@@ -38,6 +38,7 @@ _SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "bayestl"}
 """Under which a figure is saved: text stays text, and equal figures are equal bytes."""
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _MOST_BYTES = 200_000
+_RESOLUTIONS = (200, 140, 100)  # dots an inch
 
 _Arguments = ParamSpec("_Arguments")
 
@@ -197,13 +198,14 @@ def readable_on(ground: str, theme: Theme) -> str:
     return max((theme.ink, theme.ground), key=lambda colour: contrast(colour, ground))
 
 
-def as_svg(figure: Figure) -> bytes:
+def as_svg(figure: Figure, **settings: Any) -> bytes:
     """The figure as SVG, its text in the reader's own sans-serif font.
 
     It is laid out with matplotlib's font, which is wider than those, so nothing collides.
     """
-    content = _saved(figure, format="svg", metadata={"Date": None, "Creator": None})
-    return content.replace(b"'DejaVu Sans'", _FONT.encode())
+    content = _saved(figure, format="svg", metadata={"Date": None, "Creator": None}, **settings)
+    content = content.replace(b"<svg ", b'<svg font-family="' + _FONT.encode() + b'" ', 1)
+    return content.replace(b" font-family: 'DejaVu Sans';", b"")
 
 
 def as_png(figure: Figure, dpi: int = 200) -> bytes:
@@ -214,7 +216,9 @@ def as_png(figure: Figure, dpi: int = 200) -> bytes:
 
 
 def write_figure(figure: Figure, path: str | Path) -> None:
-    """Write a figure as .svg or .png; equal figures are equal bytes.
+    """Write a figure of the light theme as .svg or .png; equal figures are equal bytes.
+
+    A PNG is as fine as 200 kB allow.
 
     Raises
     ------
@@ -222,14 +226,20 @@ def write_figure(figure: Figure, path: str | Path) -> None:
         If the file ends otherwise, would be larger than 200 kB, or cannot be written.
     """
     path = Path(path)
-    formats = {".svg": as_svg, ".png": as_png}
-    if path.suffix not in formats:
+    if path.suffix == ".svg":
+        content = as_svg(figure, facecolor=LIGHT.ground)
+    elif path.suffix == ".png":
+        content = b""
+        for dpi in _RESOLUTIONS:
+            content = as_png(figure, dpi)
+            if len(content) <= _MOST_BYTES:
+                break
+    else:
         raise FileError(f"{path}: expected a name that ends in .svg or .png")
-    content = formats[path.suffix](figure)
     if len(content) > _MOST_BYTES:
         raise FileError(
             f"{path}: expected a figure of at most {_MOST_BYTES:,} bytes, got {len(content):,}; "
-            "draw less in it, or write a .png"
+            "draw less in it, or try the other of .svg and .png"
         )
     write_whole(path, lambda file: file.write(content))
 
