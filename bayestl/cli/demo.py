@@ -46,7 +46,7 @@ def demo(
     if not as_json:
         found = probe()
         show(False, {}, facts([("processor", found.processor), ("cores", found.cores)]))
-        for advice in found.advice:
+        for advice in found.advice_on_time:
             errors.print(f"note: {advice}", markup=False)
     bench = road.recorded(load("demo"), seed) if replay else road.live(seed)
     with _Steps() as observer:

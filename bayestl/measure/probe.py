@@ -150,7 +150,13 @@ class Probe:
     @property
     def advice(self) -> tuple[str, ...]:
         """One sentence for each thing that could be better."""
-        return (*_on_parts(self), *_on_repeats(self.repeats), *_on_noise(self), *_on_machine(self))
+        return (*self.advice_on_time, *_on_meters(self.meters))
+
+    @property
+    def advice_on_time(self) -> tuple[str, ...]:
+        """The advice to whom times are enough."""
+        engines, repeats = _on_engines(self.engines), _on_repeats(self.repeats)
+        return (*engines, *repeats, *_on_noise(self), *_on_machine(self))
 
     def to_dict(self) -> dict[str, Any]:
         """The findings and the advice as plain JSON values."""
@@ -412,10 +418,13 @@ def _stolen_percent(cores: Sequence[int]) -> float | None:
     return 100 * use.stolen_s / wanted_s if use is not None and wanted_s else None
 
 
-def _on_parts(found: Probe) -> Iterator[str]:
-    if not any(engine.works for engine in found.engines):
+def _on_engines(engines: Sequence[Part]) -> Iterator[str]:
+    if not any(engine.works for engine in engines):
         yield 'No engine works here: pip install "bayestl[onnxruntime]".'
-    if not any(meter.works for meter in found.meters if meter.name in METERS):
+
+
+def _on_meters(meters: Sequence[Part]) -> Iterator[str]:
+    if not any(meter.works for meter in meters if meter.name in METERS):
         yield (
             "No energy meter works here: the list of meters says why; `external` reads one of "
             "your own, and `estimate` computes with watts that you give."

@@ -50,6 +50,14 @@ def test_a_quiet_machine_needs_no_advice():
     assert replace(CALM, repeats=None).advice == ()
 
 
+def test_whom_times_are_enough_needs_no_energy_meter():
+    found = replace(CALM, meters=(), engines=())
+    assert found.advice == (*found.advice_on_time, found.advice[-1])
+    assert "No energy meter" in found.advice[-1]
+    (sentence,) = found.advice_on_time
+    assert "No engine" in sentence
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
