@@ -37,7 +37,7 @@ from bayestl.transfer.source_values import SourceValuesRidge
 from experiments import command
 from experiments.botorch_rival import BotorchMultiTaskGP
 from experiments.remembered import Remembered
-from experiments.scenarios import BUDGETS, scenarios, staged
+from experiments.scenarios import BUDGETS, available, scenarios, staged
 
 OURS = "TransferGP"
 METHODS: Mapping[str, Model] = {
@@ -79,12 +79,13 @@ QUICK = (
     "image-size/latency/800x800",
     "system/imagemagick/e0",
     "system/x264/e0",
+    "cores/amd-epyc-2c/onnxruntime/squeezenet/all-cores",
 )
 
 
 def main() -> None:
     arguments = _arguments()
-    wanted = staged() if arguments.staged else scenarios()
+    wanted = available(staged() if arguments.staged else scenarios())
     if arguments.scenario:
         wanted = [s for s in wanted if any(name in s.name for name in arguments.scenario)]
     elif arguments.quick:

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from bayestl.datasets.catalogue import load
 from bayestl.datasets.deeparch import deeparch
 from bayestl.datasets.sempl import SYSTEMS, sempl
 from bayestl.datasets.tx2 import tx2
+from bayestl.errors import FileError
 from bayestl.study.scenario import RecordedScenario
 from experiments.staged_sources import STAGES, flawed_tx2, invented, sources_of
 
@@ -98,6 +100,31 @@ def staged() -> list[RecordedScenario]:
     ]
 
 
+def available(wanted: Sequence[RecordedScenario]) -> list[RecordedScenario]:
+    """Those whose measurements are here; what is left out is told on standard error."""
+    found, missing = [], {}
+    for scenario in wanted:
+        try:
+            scenario.table(0)
+        except FileError as error:
+            missing.setdefault(str(error), []).append(scenario.name)
+        else:
+            found.append(scenario)
+    for reason, names in missing.items():
+        print(f"left out {len(names)} scenarios such as {names[0]}: {reason}", file=sys.stderr)
+    return found
+
+
+def tx2_table(seed: int) -> MeasurementTable:
+    """The TX2's measurements, the same for every seed."""
+    return _read(tx2)
+
+
+def inference_table(seed: int, environments: tuple[str, ...]) -> MeasurementTable:
+    """bayestl's own data set without repeats: none of what is tested may be in the training."""
+    return _read(_first_repeats, environments=environments)
+
+
 _MACHINES = ("aws-gpu-micro", "aws-gpu1-theano-micro", "aws-nano", "azure", "feature3-tf")
 _NOT_NANO = tuple(machine for machine in _MACHINES if machine != "aws-nano")
 _ELEVEN = (
@@ -147,7 +174,7 @@ def _deeparch(
 
 def _image_size(target: str, metric: str) -> RecordedScenario:
     sources = tuple(size for size in _SIZES if size != target)
-    return _scenario("image-size", target, sources, metric, partial(_recorded, tx2), metric)
+    return _scenario("image-size", target, sources, metric, tx2_table, metric)
 
 
 def _system(system: str, target: str) -> RecordedScenario:
@@ -158,7 +185,7 @@ def _system(system: str, target: str) -> RecordedScenario:
 
 
 def _inference(group: str, target: str, *sources: str) -> RecordedScenario:
-    table = partial(_recorded, _first_repeats, environments=(*sources, target))
+    table = partial(inference_table, environments=(*sources, target))
     return _scenario(group, target, sources, "latency", table)
 
 
@@ -177,7 +204,6 @@ def _scenario(
 
 
 def _first_repeats(environments: tuple[str, ...]) -> MeasurementTable:
-    """bayestl's own data set without repeats: none of what is tested may be in the training."""
     table = load("inference").of(*environments)
     again = table.frame.duplicated([*table.space.names, ENVIRONMENT])
     return table.select(np.flatnonzero(~again))

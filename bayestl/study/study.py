@@ -39,7 +39,7 @@ COLUMNS = (*KEYS, "error", *SCORES, "fit_seconds", "seconds")
 
 _PROTOCOL = 1  # of what a stored cell means
 _MOST_BYTES = 1 << 30
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+_FUNCTION = re.compile(r"<function ([\w.]+) at 0x[0-9a-f]+>")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Study:
             if not len(getattr(self, what)):
                 raise StudyError(f"expected at least one of the {what}, got none")
         for name, method in self.methods.items():
-            if _ADDRESS.search(repr(method)):
+            if " at 0x" in _text(method):
                 raise StudyError(
                     f"method {name!r}: expected a recipe whose repr says what it depends on, so "
                     f"that its results can be kept, got {method!r}"
@@ -170,7 +170,7 @@ class Cell:
 
     def place(self, split: Split, method: Method) -> Path:
         """Where its row is kept; another recipe, split or version is another file."""
-        what = f"{_PROTOCOL} {version('bayestl')} {split.digest} {method!r}"
+        what = f"{_PROTOCOL} {version('bayestl')} {split.digest} {_text(method)}"
         key = hashlib.sha256(what.encode()).hexdigest()[:16]
         folder = Path(_slug(self.method), _slug(self.scenario))
         return folder / f"{self.seed}-{self.budget}-{key}.json"
@@ -298,6 +298,11 @@ def _split(scenario: Scenario, seed: int, most: int) -> Split:
             f"pool, got {most}"
         )
     return split
+
+
+def _text(method: Method | Model) -> str:
+    """What a method depends on, in words; a function is its name."""
+    return _FUNCTION.sub(r"\1", repr(method))
 
 
 def _stored(path: Path) -> dict[str, Any] | None:

@@ -11,11 +11,12 @@ import pytest
 from processes import wait_until
 from staged_study import Counted, scenario
 
+from bayestl.baselines.estimator import splines
 from bayestl.baselines.mean import Mean
 from bayestl.baselines.trees import RandomForest
 from bayestl.errors import FileError, StudyError
 from bayestl.study.execution import DEAD
-from bayestl.study.study import COLUMNS, Results, Study
+from bayestl.study.study import COLUMNS, Results, Study, _text
 
 METHODS = {"mean": Mean(), "forest": RandomForest(trees=5)}
 
@@ -186,6 +187,16 @@ def test_results_are_read_as_they_were_written(tmp_path):
 def test_what_cannot_be_compared_is_refused(change, message):
     with pytest.raises(StudyError, match=message):
         study(**change)
+
+
+def test_a_function_in_a_recipe_is_known_by_its_name(tmp_path):
+    declared = study({"splines": splines()}, [scenario()], budgets=(6,), seeds=(0,))
+    declared.run(tmp_path, progress=False)
+    [file] = tmp_path.rglob("*.json")
+    text = _text(splines())
+    assert "_hinges" in text
+    assert "0x" not in text
+    assert file.stem.startswith("0-6-")
 
 
 def test_requests_that_cannot_be_met_are_refused(tmp_path):
