@@ -14,7 +14,7 @@ from bayestl.acquisition.propose import propose
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import StudyError
 from bayestl.models.encoding import Encoding
-from bayestl.models.model import Model
+from bayestl.models.model import Fitted, Model, Refits
 from bayestl.study.scenario import Split
 
 
@@ -54,25 +54,32 @@ class InOrder:
 
 @dataclass(frozen=True)
 class Designed:
-    """What the model's `design` asks for: of each configuration the nearest in the pool.
+    """What a recipe's `design` asks for: of each configuration the nearest in the pool.
 
     Near on the features that the Gaussian processes see. Where the design is shorter than
     the budget, the pool's first rows follow.
+
+    Parameters
+    ----------
+    designer : the recipe whose design it is; the method's own model unless given
     """
+
+    designer: Designs | None = None
 
     def choose(
         self, model: Model, split: Split, budgets: Sequence[int], seed: int
     ) -> list[list[int]]:
-        if not isinstance(model, Designs):
+        designer = self.designer or model
+        if not isinstance(designer, Designs):
             raise StudyError(
-                f"expected a recipe with a design, such as GuidedSampling, got {model}"
+                f"expected a recipe with a design, such as GuidedSampling, got {designer}"
             )
         encoding = Encoding(split.pool.space)
         places = encoding.encode(split.pool.configurations()).numpy()
         chosen = []
         known = MeasurementTable.concat([split.sources, split.pool.select([])])
         for budget in budgets:
-            wanted = model.design(
+            wanted = designer.design(
                 known, metric=split.metric, target=split.target, n=budget, seed=seed
             )
             left = np.ones(len(places), dtype=bool)
@@ -111,10 +118,13 @@ class Active:
         configurations = split.pool.configurations()
         keys = [split.pool.space.key(c) for c in split.pool.space.records(configurations)]
         rows = list(range(min(self.initial, max(budgets))))
+        fitted: Fitted | None = None
         while len(rows) < max(budgets):
-            fitted = learner.fit(
-                split.train(rows), metric=split.metric, target=split.target, seed=seed
-            )
+            known = split.train(rows)
+            if isinstance(fitted, Refits):
+                fitted = fitted.refit(known, seed)
+            else:
+                fitted = learner.fit(known, metric=split.metric, target=split.target, seed=seed)
             free = [row for row in range(len(keys)) if row not in rows]
             proposed = propose(
                 self.acquisition,

@@ -44,6 +44,12 @@ def test_a_design_takes_the_nearest_of_the_pool():
     assert len(set(twice)) == 2
 
 
+def test_a_model_may_be_given_what_another_recipe_designs():
+    pool = SPLIT.pool.configurations()
+    wanted = Wanted(tuple(pool.iloc[[5, 3]].itertuples(index=False, name=None)))
+    assert Designed(wanted).choose(Mean(), SPLIT, (2,), 0) == [[5, 3]]
+
+
 def test_a_design_needs_a_model_that_has_one():
     with pytest.raises(StudyError, match="GuidedSampling"):
         Designed().choose(Mean(), SPLIT, (2,), 0)
@@ -58,6 +64,21 @@ def test_an_active_learner_asks_for_distinct_rows(model, initial):
     assert more[:4] == few
     assert len(set(more)) == 7
     assert more[:initial] == list(range(initial))
+
+
+def test_an_active_learner_fits_its_sources_once():
+    @dataclass(frozen=True)
+    class Counted:
+        fits: list[int]
+
+        def fit(self, table, *, metric, target, seed=0):
+            self.fits.append(len(table.of(target)))
+            return SequentialGP().fit(table, metric=metric, target=target, seed=seed)
+
+    counted = Counted([])
+    active = Active(PosteriorVariance(), batch=1)
+    assert active.choose(counted, SPLIT, (4,), 0) == active.choose(SequentialGP(), SPLIT, (4,), 0)
+    assert counted.fits == [0]
 
 
 def test_an_active_learner_sees_only_what_it_asked_for():
