@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -26,6 +26,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from bayestl.errors import FitError
 from bayestl.models.evidence import log_evidence
+from bayestl.models.few_measurements import FewMeasurements
 from bayestl.models.kernels import LEAST, CoregionalizedKernel, EnvironmentNoise
 
 MAX_ITERATIONS = 100
@@ -149,6 +150,22 @@ class Hyperparameters(Module):
         prior, of_prior = self.priors.log_density(self.vector())
         return evidence + prior, gradient + of_prior
 
+    def objective(
+        self, x: torch.Tensor, z: torch.Tensor, extra: torch.Tensor | float = 0.0
+    ) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+        """`log_posterior` as a function of `vector`, made ready for a search; raises as it does."""
+        few = FewMeasurements.of(self.kernel, self.noise, self.flat, x, z, extra)
+
+        def log_posterior(vector: np.ndarray) -> tuple[float, np.ndarray]:
+            found = few and few.log_evidence(vector)
+            if not found:
+                self.move(vector)
+                return self.log_posterior(x, z, extra)
+            prior, of_prior = self.priors.log_density(vector)
+            return found[0] + prior, found[1] + of_prior
+
+        return log_posterior
+
     def log_prior(self) -> float:
         """The log density of the priors."""
         return self.priors.log_density(self.vector())[0]
@@ -184,12 +201,12 @@ def fit(
     False; nothing is raised, since the priors' modes are a usable model.
     """
     best = (math.inf, hyperparameters.vector())
+    log_posterior = hyperparameters.objective(x, z, extra)
 
     def negative(vector: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal best
-        hyperparameters.move(vector)
         try:
-            number, gradient = hyperparameters.log_posterior(x, z, extra)
+            number, gradient = log_posterior(vector)
         except FitError:
             return _HOPELESS, np.zeros_like(vector)
         if not (math.isfinite(number) and np.isfinite(gradient).all()):

@@ -95,11 +95,10 @@ def _gaussian(best: Conditioned) -> tuple[torch.Tensor, torch.Tensor]:
     target, others = (torch.nonzero(flag).squeeze(-1) for flag in _split(best))
     left = max(CURVATURE_ROWS - len(target), CURVATURE_ROWS // 4)
     rows = torch.cat([spaced(target, CURVATURE_ROWS * 3 // 4), spaced(others, left)])
-    x, z, extra = best.x[rows], best.z[rows], best.extra[rows]
+    log_posterior = hyperparameters.objective(best.x[rows], best.z[rows], best.extra[rows])
 
     def gradient(at: np.ndarray) -> np.ndarray:
-        hyperparameters.move(at)
-        return -hyperparameters.log_posterior(x, z, extra)[1]
+        return -log_posterior(at)[1]
 
     here = gradient(centre)
     steps = STEP * np.eye(len(centre))

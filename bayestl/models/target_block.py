@@ -278,12 +278,11 @@ class Part:
         z: torch.Tensor,
     ) -> Part:
         """The hypotheses given z at the configurations of `view`."""
-        covariance = combined(template.factors(given), template.terms(view, view))
-        covariance.diagonal(dim1=-2, dim2=-1).add_(given.noise.square().unsqueeze(-1))
-        left = z - template.mean(view, given.oddness)
-        evidence, inverse, alpha, extra = _explained(covariance, left)
+        found = _explained(template, given, view, z)
+        inverse = torch.baddbmm(found.inverse, found.updates, found.updates.mT, alpha=-1.0)
         # row by row, as a kept block is read back: memory's order decides how BLAS rounds
-        return cls(template, given, log_prior + evidence, inverse.contiguous(), alpha, extra)
+        inverse = inverse.contiguous()
+        return cls(template, given, log_prior + found.evidence, inverse, found.alpha, found.extra)
 
     def marginals(self, measured: SourceView, view: View) -> tuple[torch.Tensor, torch.Tensor]:
         """(k, n) means and (k, n) variances of noise-free values."""
@@ -307,48 +306,81 @@ def combined(factors: torch.Tensor, terms: Sequence[torch.Tensor]) -> torch.Tens
     return (factors @ stacked.flatten(1)).unflatten(-1, stacked.shape[1:])
 
 
-def _explained(
-    covariance: torch.Tensor, left: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(M,) log evidence, (M, n, n) inverses, (M, n) alphas and (M, n) extra variances.
+@dataclass(frozen=True)
+class Explanation:
+    """How well M hypotheses explain n measurements, some of which each may hold for outliers.
 
-    Every hypothesis may hold some measurements for outliers, the worst first, where that
-    raises its evidence by more than it costs (see `outliers`, whose gain this is); each
-    takes a rank-one term from the inverse, and all are taken at the end.
+    Parameters
+    ----------
+    evidence : (M,), the logarithm, less what the outliers cost; -inf where it cannot be found
+    extra : (M, n) extra noise variance of outliers, 0 for nearly all
+    alpha : (M, n), the inverse covariance with it, times what the prior mean leaves
+    inverse : (M, n, n), without it
+    updates : (M, n, r), columns whose squares are what the outliers take from the inverse
     """
-    count, n = left.shape
-    factor, info = torch.linalg.cholesky_ex(covariance)
-    inverse = torch.cholesky_inverse(factor) if n else covariance
-    log_determinant = 2.0 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    alpha = (inverse @ left.unsqueeze(-1)).squeeze(-1)
-    precision = inverse.diagonal(dim1=-2, dim2=-1).clone()
-    extra, paid = torch.zeros_like(left), torch.zeros(count, dtype=torch.float64)
-    each, updates = torch.arange(count), torch.zeros(count, n, 0, dtype=torch.float64)
-    found = torch.ones(count, dtype=torch.bool)
-    most = 0 if n < FEW else max(n // MOST_OUTLIERS, 1)
-    for already in range(most):
-        cost = OUTLIER_COST + _log_odds(already, n)
-        # an error squared over its variance is alpha squared over the precision
-        best, row = torch.where(extra > 0, 0.0, gain(alpha, precision)).max(-1)
-        found = found & (best > cost)  # whatever the other hypotheses hold
-        if not bool(found.any()):
-            break
-        least = precision[each, row]
-        added = torch.where(found, (alpha[each, row] / least).square() - 1.0 / least, 0.0)
-        scale = 1.0 + added * least
-        column = inverse[each, :, row] - (updates * updates[each, row].unsqueeze(-2)).sum(-1)
-        update = (added / scale).sqrt().unsqueeze(-1) * column
-        precision -= update.square()
-        alpha -= update * (update * left).sum(-1, keepdim=True)
-        log_determinant += scale.log()
-        extra[each, row] += added
-        paid += cost * found
-        updates = torch.cat([updates, update.unsqueeze(-1)], -1)
-    if updates.shape[-1]:
-        inverse = torch.baddbmm(inverse, updates, updates.mT, alpha=-1.0)
-    evidence = -0.5 * ((left * alpha).sum(-1) + log_determinant + n * math.log(2.0 * math.pi))
-    usable = (info == 0) & torch.isfinite(evidence)
-    return torch.where(usable, evidence - paid, -math.inf), inverse, alpha, extra
+
+    evidence: torch.Tensor
+    extra: torch.Tensor
+    alpha: torch.Tensor
+    inverse: torch.Tensor
+    updates: torch.Tensor
+
+    @classmethod
+    def of(cls, covariance: torch.Tensor, left: torch.Tensor) -> Explanation:
+        """Of (M, n, n) covariances, whose memory it takes, and (M, n) what prior means leave.
+
+        Every hypothesis may hold some measurements for outliers, the worst first, where that
+        raises its evidence by more than it costs (see `outliers`, whose gain this is); each
+        takes a rank-one term from the inverse.
+        """
+        count, n = left.shape
+        # in the covariances' own memory, column by column as LAPACK wants it: fresh memory costs
+        # more than the factors of matrices this small
+        inverse, info = covariance.mT, torch.empty(count, dtype=torch.int32)
+        torch.linalg.cholesky_ex(inverse, out=(inverse, info))
+        log_determinant = 2.0 * inverse.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        if n:
+            torch.cholesky_inverse(inverse, out=inverse)
+        alpha = (inverse @ left.unsqueeze(-1)).squeeze(-1)
+        precision = inverse.diagonal(dim1=-2, dim2=-1).clone()
+        extra, paid = torch.zeros_like(left), torch.zeros(count, dtype=torch.float64)
+        most = 0 if n < FEW else max(n // MOST_OUTLIERS, 1)
+        updates, found = torch.zeros(count, n, most, dtype=torch.float64), torch.arange(count)
+        for already in range(most):
+            cost = OUTLIER_COST + _log_odds(already, n)
+            # an error squared over its variance is alpha squared over the precision
+            worth = torch.where(extra[found] > 0, 0.0, gain(alpha[found], precision[found]))
+            best, row = worth.max(-1)
+            found, row = found[best > cost], row[best > cost]  # whatever the other hypotheses hold
+            if not len(found):
+                updates = updates[..., :already]
+                break
+            least = precision[found, row]
+            added = (alpha[found, row] / least).square() - 1.0 / least
+            scale = 1.0 + added * least
+            before = updates[found, :, :already]
+            taken = before @ updates[found, row, :already].unsqueeze(-1)
+            update = inverse[found, row] - taken.squeeze(-1)
+            update *= (added / scale).sqrt().unsqueeze(-1)
+            precision[found] -= update.square()
+            alpha[found] -= update * (update * left[found]).sum(-1, keepdim=True)
+            log_determinant[found] += scale.log()
+            extra[found, row] += added
+            paid[found] += cost
+            updates[found, :, already] = update
+        evidence = -0.5 * ((left * alpha).sum(-1) + log_determinant + n * math.log(2.0 * math.pi))
+        usable = (info == 0) & torch.isfinite(evidence)
+        evidence = torch.where(usable, evidence - paid, -math.inf)
+        return cls(evidence, extra, alpha, inverse, updates)
+
+
+def _explained(
+    template: Template, given: Hypotheses, view: SourceView, z: torch.Tensor
+) -> Explanation:
+    """How well hypotheses explain z at the configurations of `view`."""
+    covariance = combined(template.factors(given), template.terms(view, view))
+    covariance.diagonal(dim1=-2, dim2=-1).add_(given.noise.square().unsqueeze(-1))
+    return Explanation.of(covariance, z - template.mean(view, given.oddness))
 
 
 def _log_odds(already: int, n: int) -> float:
@@ -402,10 +434,10 @@ class TargetBlock:
         logs, outliers, extra = [], [], []
         for row, template in zip(kept.tolist(), templates, strict=True):
             given, share = prior.hypotheses(template)
-            part = Part.conditioned(template, given, log_shares[row] + share, seen, judged)
-            logs.append(part.log_weights)
-            outliers.append((part.extra > 0).double().sum(-1))
-            extra.append(part.extra.sum(-1))
+            found = _explained(template, given, seen, judged)
+            logs.append(log_shares[row] + share + found.evidence)
+            outliers.append((found.extra > 0).double().sum(-1))
+            extra.append(found.extra.sum(-1))
         every = torch.cat(logs)
         if not bool(torch.isfinite(every).any()):
             raise FitError("no relation of the target to its sources could be conditioned on")
@@ -579,7 +611,7 @@ def _screened(
     given, share = prior.related.rows(simple), prior.log_related[simple]
     scores = []
     for row in range(1, count + 1):
-        part = Part.conditioned(Template.of(prior, weights[row]), given, share, measured, z)
-        scores.append(torch.logsumexp(part.log_weights, 0))
+        found = _explained(Template.of(prior, weights[row]), given, measured, z)
+        scores.append(torch.logsumexp(share + found.evidence, 0))
     best = torch.topk(torch.stack(scores), MOST_TEMPLATES).indices.sort().values + 1
     return torch.cat([torch.tensor([0]), best, torch.tensor([count + 1])])

@@ -27,11 +27,11 @@ from bayestl.models.target_block import (
     OUTLIER_COST,
     OUTLIERS,
     REGULAR,
+    Explanation,
     Part,
     TargetBlock,
     TargetPrior,
     Template,
-    _explained,
     _log_odds,
     representatives,
 )
@@ -293,10 +293,27 @@ def test_hypotheses_pay_for_their_own_outliers_whatever_the_others_hold():
     left[0, :2] = 30.0
     left[1, 0] = math.sqrt(ratio)
     covariance = torch.eye(n, dtype=torch.float64).repeat(2, 1, 1)
-    evidence, _, _, extra = _explained(covariance.clone(), left)
-    assert (extra > 0).sum(-1).tolist() == [2, 0]
-    alone, *_ = _explained(covariance[1:].clone(), left[1:])
-    torch.testing.assert_close(evidence[1:], alone)
+    both = Explanation.of(covariance.clone(), left)
+    assert (both.extra > 0).sum(-1).tolist() == [2, 0]
+    alone = Explanation.of(covariance[1:].clone(), left[1:])
+    torch.testing.assert_close(both.evidence[1:], alone.evidence)
+
+
+def test_outliers_change_evidence_inverse_and_alpha_as_their_variance_does():
+    n, left = 12, torch.linspace(-1.0, 1.0, 24, dtype=torch.float64).reshape(2, 12).clone()
+    left[:, 3], left[0, 7] = 20.0, -30.0
+    root = torch.rand(2, n, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    covariance = 0.1 * root @ root.mT + torch.eye(n, dtype=torch.float64)
+    found = Explanation.of(covariance.clone(), left)
+    assert (found.extra > 0).sum(-1).tolist() == [2, 1]
+    inflated = covariance + torch.diag_embed(found.extra)
+    inverse = torch.linalg.inv(inflated)
+    torch.testing.assert_close(found.inverse - found.updates @ found.updates.mT, inverse)
+    torch.testing.assert_close(found.alpha, (inverse @ left.unsqueeze(-1)).squeeze(-1))
+    zero = torch.zeros(n, dtype=torch.float64)
+    evidence = torch.distributions.MultivariateNormal(zero, inflated).log_prob(left)
+    paid = [sum(OUTLIER_COST + _log_odds(k, n) for k in range(count)) for count in (2, 1)]
+    torch.testing.assert_close(found.evidence, evidence - torch.tensor(paid).double())
 
 
 def test_a_gross_value_counts_for_as_little_as_none(prior, measured, make_features):
@@ -504,14 +521,13 @@ def long_measured(make_process, groups, make_features):
 def test_many_measurements_are_all_conditioned_on(long_measured, monkeypatch):
     (prior, x, z), new, truth = long_measured
     assert len(z) > JUDGED_ROWS
-    judged = []
-    conditioned = Part.conditioned
+    judged, explained = [], Explanation.of
 
-    def counted(template, given, log_prior, view, z):
-        judged.append((len(given), len(z)))
-        return conditioned(template, given, log_prior, view, z)
+    def counted(covariance, left):
+        judged.append(left.shape)
+        return explained(covariance, left)
 
-    monkeypatch.setattr(Part, "conditioned", staticmethod(counted))
+    monkeypatch.setattr(Explanation, "of", counted)
     block = TargetBlock.conditioned(prior, x, z)
     most = {n: max(k for k, rows in judged if rows == n) for n in (JUDGED_ROWS, 300)}
     assert most == {JUDGED_ROWS: len(prior.related), 300: most[300]}
