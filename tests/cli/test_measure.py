@@ -1,9 +1,11 @@
+from functools import partial
 from importlib.util import find_spec
 
 import pandas as pd
 import pytest
 
 from bayestl.data.readers import read_table
+from bayestl.measure.runner import LocalRunner
 
 ARGUMENTS = ("measure", "--network", "squeezenet", "--environment", "one-core")
 
@@ -121,7 +123,9 @@ def test_a_folder_that_is_not_there(refused, runner, tmp_path):
 @pytest.mark.skipif(
     find_spec("onnxruntime") is None or find_spec("onnx") is None, reason="needs onnxruntime"
 )
-def test_a_real_network_is_measured(bayestl, tmp_path):
+def test_a_real_network_is_measured(bayestl, monkeypatch, tmp_path):
+    unconcerned = partial(LocalRunner, disturbance_limit=None)  # tests run beside each other
+    monkeypatch.setattr("bayestl.measure.runner.LocalRunner", unconcerned)
     output = tmp_path / "real.parquet"
     given = ("--cores", 0, "--config", "graph_optimization_level=basic", "--output", output)
     result = bayestl("measure", "--network", "squeezenet", *given, "--json")

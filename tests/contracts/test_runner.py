@@ -27,7 +27,7 @@ def local():
     environment = Environment(
         "one core", engine="onnxruntime", network="shufflenet", settings={"cores": "0"}
     )
-    return LocalRunner(sampling=sampling), environment
+    return LocalRunner(sampling=sampling, disturbance_limit=None), environment
 
 
 def replay():
