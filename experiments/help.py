@@ -1,6 +1,6 @@
 """Latency of NAS-Bench-201 networks on new devices, in HELP's protocol: who orders them best?
 
-    BAYESTL_DATA=FOLDER python -m experiments.help [--quick] [--seeds 5] [--workers 2]
+    BAYESTL_DATA=FOLDER python -m experiments.help [--quick] [--seeds 3] [--workers 2]
         [--cache FOLDER] [--json FILE] [--figure FILE]
 
 HELP (Lee et al., NeurIPS 2021) learns from nine devices and orders 1,000 other networks on six
@@ -20,6 +20,7 @@ What a method is given:
 
 A method that has "chosen" in its name asks for its measurements, ten at a time, by the expected
 reduction of `TransferGP`'s variance over the pool; the others are given random ones, all the same.
+"No log" is a transform of `identity`: a latency is a sum over layers, not a product.
 The number of floating-point operations, one of HELP's own rivals, is computed first and
 compared with what HELP prints for it.
 """
@@ -27,7 +28,7 @@ compared with what HELP prints for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -36,7 +37,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bayestl.acquisition.variance import IntegratedVariance
-from bayestl.baselines.ridge import RidgeInteractions
 from bayestl.baselines.trees import BoostedTrees, PooledBoostedTrees, RandomForest
 from bayestl.data.environment import Environment
 from bayestl.data.space import ConfigSpace
@@ -58,7 +58,7 @@ from bayestl.study.study import Study
 from bayestl.transfer.guided_sampling import GuidedSampling
 from bayestl.transfer.model_shift import LinearShift
 from bayestl.transfer.source_values import SourceValuesRidge
-from bayestl.transfer.sources import examples_at_target
+from bayestl.transfer.sources import SourcePredictions, examples_at_target, source_names
 from experiments.command import execution, parser, publish, publish_figure
 from experiments.remembered import Remembered, RememberedSources
 
@@ -216,43 +216,103 @@ class OperationCosts:
             observations,
             features,
             examples,
-            cross_validated(examples, fit=_costs, seed=seed),
+            cross_validated(examples, fit=_ridge, seed=seed),
         )
 
 
-def _costs(x: np.ndarray, z: np.ndarray, weights: np.ndarray) -> Regressor:
-    from sklearn.linear_model import RidgeCV
+@dataclass(frozen=True)
+class SourceModelsRidge:
+    """Recipe: ridge regression from what a model of each source predicts to the target's value.
 
-    ridge: Any = RidgeCV(np.logspace(-3, 3, 13))
-    return ridge.fit(x, z, sample_weight=weights)
+    What `SourceValuesRidge` does with measurements, for networks that no source has measured.
+
+    Parameters
+    ----------
+    base : recipe of a source's model
+    transform : `log`, `identity` or `auto`
+    """
+
+    base: Model
+    transform: TransformName = "identity"
+
+    def fit(
+        self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
+    ) -> FittedRegression:
+        """The regression on the target's usable rows; see `Model.fit`."""
+        observations = Observations.of(table, metric, target, self.transform)
+        names = source_names(self, observations, metric)
+        sources = [table.of(name) for name in names]
+        features = SourcePredictions(
+            space=table.space,
+            scaling=observations.scaling,
+            models=tuple(
+                self.base.fit(source, metric=metric, target=name, seed=seed)
+                for name, source in zip(names, sources, strict=True)
+            ),
+            smallest=tuple(float(source.frame[metric].min()) for source in sources),
+            asked=frozenset(range(len(names))),
+        )
+        examples = examples_at_target(
+            table.of(target).usable(metric), metric, observations, features
+        )
+        return fitted_regression(
+            self,
+            table.metric(metric),
+            target,
+            observations,
+            features,
+            examples,
+            cross_validated(examples, fit=_ridge, seed=seed),
+        )
+
+
+def _ridge(x: np.ndarray, z: np.ndarray, weights: np.ndarray) -> Regressor:
+    """On standardised features, with the penalty of the least leave-one-out error."""
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    ridge: Any = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-4, 3, 15)))
+    return ridge.fit(x, z, ridgecv__sample_weight=weights)
 
 
 OURS = RememberedSources(TransferGP())
-CHOSEN = Active(IntegratedVariance(), learner=OURS, batch=10)
+ADDING = RememberedSources(TransferGP("identity"))
+"""Without the logarithm, as layers' costs add up in a latency and do not multiply."""
+
+CHOSEN = Active(IntegratedVariance(), batch=10)
+OF_A_SOURCE = Remembered(TargetOnlyGP("identity"))
+"""One a source is kept, which takes memory: shifts are not tried with the logarithm as well."""
+
 METHODS: dict[str, Method | Model] = {
     "TransferGP": OURS,
     "TransferGP, chosen": Method(OURS, CHOSEN),
+    "TransferGP, no log": ADDING,
+    "TransferGP, no log, chosen": Method(ADDING, CHOSEN),
     "OperationCosts": OperationCosts(),
-    "OperationCosts, chosen": Method(OperationCosts(), CHOSEN),
-    "LinearShift": LinearShift(Remembered(TargetOnlyGP())),
+    "OperationCosts, chosen": Method(OperationCosts(), replace(CHOSEN, learner=ADDING)),
+    "SourceModelsRidge, no log": SourceModelsRidge(OF_A_SOURCE),
+    "LinearShift, no log": LinearShift(OF_A_SOURCE, "identity"),
     "GuidedSampling": GuidedSampling(),
     "TargetOnlyGP": TargetOnlyGP(),
-    "RidgeInteractions": RidgeInteractions(),
     "RandomForest": RandomForest(),
     "BoostedTrees": BoostedTrees(),
     "PooledBoostedTrees": PooledBoostedTrees(),
+    "PooledBoostedTrees, no log": PooledBoostedTrees(transform="identity"),
 }
-"""Everyone, as it comes."""
+"""Everyone with the defaults, and who gains by it without the logarithm as well."""
 
 WITH_SOURCES_EVERYWHERE: dict[str, Method | Model] = {
     "TransferGP": OURS,
+    "TransferGP, no log": ADDING,
     "SourceValuesRidge": SourceValuesRidge(),
+    "SourceValuesRidge, no log": SourceValuesRidge("identity"),
 }
-QUICK_METHODS = ("TransferGP", "TransferGP, chosen", "OperationCosts", "PooledBoostedTrees")
+QUICK_METHODS = ("TransferGP", "TransferGP, no log, chosen", "OperationCosts", "RandomForest")
 
 
 def main() -> None:
-    arguments = parser(__doc__, seeds=5).parse_args()
+    arguments = parser(__doc__, seeds=3).parse_args()
     proxies = flops_correlations()
     print("Spearman correlation of FLOPs, trimmed:")
     print(proxies.to_string(float_format="{:.3f}".format), "\n")

@@ -19,6 +19,7 @@ from experiments.help import (
     TESTED,
     NasBench,
     OperationCosts,
+    SourceModelsRidge,
     flops_correlations,
     middle,
     ranking,
@@ -44,6 +45,27 @@ def test_costs_of_operations_are_found_from_few_networks():
     others = networks(costs, seed=1)
     predicted = fitted.predict(others.configurations())["q50"]
     assert predicted.to_numpy() == pytest.approx(others.frame["latency"].to_numpy(), rel=0.02)
+
+
+def test_a_mixture_of_two_sources_is_found_at_networks_that_none_has_measured():
+    costs = [
+        dict(zip(OPERATIONS, rest, strict=True)) for rest in ((0, 0, 1, 2, 0), (1, 2, 0, 0, 1))
+    ]
+    mixed = {name: 0.5 * (costs[0][name] + costs[1][name]) for name in OPERATIONS}
+    tables = [
+        MeasurementTable.from_frame(
+            networks(each, 60, seed=2).frame.assign(**{ENVIRONMENT: f"s{place}"}),
+            options=SPACE,
+            metrics={"latency": "ms"},
+        )
+        for place, each in enumerate(costs)
+    ]
+    table = MeasurementTable.concat([*tables, networks(mixed, 10)])
+    model = SourceModelsRidge(OperationCosts())
+    fitted = model.fit(table, metric="latency", target=TARGET)
+    others = networks(mixed, seed=1)
+    predicted = fitted.predict(others.configurations())["q50"]
+    assert predicted.to_numpy() == pytest.approx(others.frame["latency"].to_numpy(), rel=0.05)
 
 
 def test_the_middle_leaves_a_tenth_out_at_either_end():
