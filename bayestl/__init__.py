@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bayestl.baselines.estimator import Estimator as Estimator
     from bayestl.baselines.mean import Mean as Mean
     from bayestl.baselines.ridge import RidgeInteractions as RidgeInteractions
+    from bayestl.baselines.sparse_network import SparseNetwork as SparseNetwork
     from bayestl.baselines.trees import BoostedTrees as BoostedTrees
     from bayestl.baselines.trees import PooledBoostedTrees as PooledBoostedTrees
     from bayestl.baselines.trees import RandomForest as RandomForest
@@ -120,6 +121,7 @@ _HOMES = {
     "RidgeInteractions": "baselines.ridge",
     "SQLiteStore": "campaign.store",
     "SourceValuesRidge": "transfer.source_values",
+    "SparseNetwork": "baselines.sparse_network",
     "Status": "data.measurement",
     "Study": "study.study",
     "Survey": "campaign.survey",

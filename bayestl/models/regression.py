@@ -126,6 +126,17 @@ class Examples:
             repeats_z=z[at_target],
         )
 
+    def weights_without(self, left_out: np.ndarray) -> np.ndarray:
+        """(1 + members, n) weights, as they are and for each member: 0 for what it leaves out.
+
+        Parameters
+        ----------
+        left_out : (target rows, members), see `Trained`
+        """
+        weights = np.tile(self.weights, (1 + left_out.shape[1], 1))
+        weights[1:, self.is_target] *= ~left_out.T
+        return weights
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -322,16 +333,26 @@ def cross_validated(examples: Examples, *, fit: Fit, seed: int) -> Trained:
     """
     regressor = fit(examples.x, examples.z, examples.weights)
     rows = np.flatnonzero(examples.is_target)
-    folds = min(FOLDS if len(examples.z) <= MANY_ROWS else FOLDS_OF_MANY, len(rows))
-    if len(examples.z) < 2:  # leaving the only row out leaves nothing to learn from
-        folds = 0
-    fold = np.random.default_rng(seed).permutation(len(rows)) % max(folds, 1)
+    left_out = fold_members(examples, seed)
     members = []
-    for left_out in range(folds):
+    for fold in left_out.T:
         kept = np.ones(len(examples.z), dtype=bool)
-        kept[rows[fold == left_out]] = False
+        kept[rows[fold]] = False
         members.append(fit(examples.x[kept], examples.z[kept], examples.weights[kept]))
-    return Trained(regressor, members, fold[:, None] == np.arange(folds))
+    return Trained(regressor, members, left_out)
+
+
+def fold_members(examples: Examples, seed: int, most: int = FOLDS) -> np.ndarray:
+    """(target rows, folds) which member leaves which row out: each row is left out by one.
+
+    Without a fold where leaving the only row out leaves nothing to learn from.
+    """
+    count = int(examples.is_target.sum())
+    folds = min(most if len(examples.z) <= MANY_ROWS else FOLDS_OF_MANY, count)
+    if len(examples.z) < 2:
+        folds = 0
+    fold = np.random.default_rng(seed).permutation(count) % max(folds, 1)
+    return fold[:, None] == np.arange(folds)
 
 
 def _with_indicators(features: np.ndarray, environment: np.ndarray, count: int) -> np.ndarray:
