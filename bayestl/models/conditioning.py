@@ -16,8 +16,8 @@ from bayestl.models.device import CPU, name_of
 from bayestl.models.evidence import leave_one_out
 from bayestl.models.fitting import Hyperparameters
 from bayestl.models.kernels import CoregionalizedKernel
-from bayestl.models.matrix_free import ELEMENTS, RANK, Covariance, MatrixFree
-from bayestl.models.solver import DENSE_ROWS, Dense, solver
+from bayestl.models.matrix_free import Covariance, MatrixFree, tile_width
+from bayestl.models.solver import Dense, solver
 from bayestl.models.state import State
 
 BLOCK = 1_000
@@ -64,8 +64,6 @@ class Conditioned:
         extra: torch.Tensor | None = None,
         *,
         device: torch.device = CPU,
-        dense_rows: int = DENSE_ROWS,
-        rank: int = RANK,
     ) -> Conditioned:
         """The process given z at x, measured with `extra` noise variance; see `solver`.
 
@@ -77,7 +75,7 @@ class Conditioned:
         extra = torch.zeros_like(z) if extra is None else extra
         with torch.no_grad():
             covariance = _covariance(hyperparameters, x, extra, device)
-            found, alpha = solver(covariance, z.to(device), dense_rows, rank)
+            found, alpha = solver(covariance, z.to(device))
         return cls(hyperparameters, x, z, extra, found, alpha.to(CPU), device)
 
     @property
@@ -180,7 +178,7 @@ class Conditioned:
         kernel, measured, alpha = self._there
         means, halves = [], []
         with torch.no_grad():
-            for block in x.to(self.device).split(max(ELEMENTS // max(len(self.z), 1), 1)):
+            for block in x.to(self.device).split(tile_width(len(self.z), self.device)):
                 cross = kernel.forward(measured, block)
                 means.append(cross.mT @ alpha)
                 halves.append(self.solver.half(cross))

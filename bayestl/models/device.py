@@ -102,7 +102,7 @@ def _free_of_group() -> int | None:
     try:
         limit = int((_GROUP / "memory.max").read_text())
         used = int((_GROUP / "memory.current").read_text())
-        statistics = dict(line.split() for line in (_GROUP / "memory.stat").open())
-        return limit - used + int(statistics["inactive_file"])
+        lines = (_GROUP / "memory.stat").read_text().splitlines()
+        return limit - used + int(dict(line.split() for line in lines)["inactive_file"])
     except (OSError, ValueError, KeyError):
         return None

@@ -378,7 +378,7 @@ def _fit(
     device = device_of(recipe.device)
     seen = Observations.of(table, metric, target, recipe.transform)
     rows = min(rows_allowed(recipe.most_rows, CONDITIONED_ROWS), len(seen.z))
-    afford(bytes_needed([rows]), device, f"a process of {rows} measurements")
+    afford(bytes_needed([rows], device), device, f"a process of {rows} measurements")
     hyperparameters = hyperparameters_of(seen.encoding, len(seen.environments), latents, stretch)
     fitted_rows = seen.subset(FITTED_ROWS, seed)
     with one_thread():

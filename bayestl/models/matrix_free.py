@@ -25,10 +25,11 @@ import torch
 from bayestl.models.evidence import cholesky
 from bayestl.models.kernels import CoregionalizedKernel
 
-ELEMENTS = 20_000_000
-"""Elements (160 MB) of a tile, which bounds the memory of every step."""
+TILES = {"cpu": 1_000_000, "cuda": 20_000_000}
+"""Elements of a tile, by device, which bounds the memory of every step: 8 MB, which caches hold
+in part, and 160 MB, which keeps a GPU busy."""
 
-RANK = 1_000
+RANK = 4_000
 """At most so many landmarks."""
 
 ENOUGH = 0.01
@@ -40,8 +41,13 @@ TOLERANCE = 1e-8
 ITERATIONS = 500
 """Where it ends at the latest; diagnostics warn."""
 
-FIRST_BLOCK = 64
+TOGETHER = 64
 """Right-hand sides that are solved for at a time."""
+
+
+def tile_width(rows: int, device: torch.device) -> int:
+    """How many columns a tile of so many rows may have."""
+    return max(TILES[device.type] // max(rows, 1), 1)
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class Covariance:
     def matrix(self) -> torch.Tensor:
         """(n, n), column by column in memory, built in tiles."""
         n = len(self)
-        if n * n <= ELEMENTS:
+        if n * n <= TILES[self.x.device.type]:
             result = self.kernel.forward(self.x, self.x).mT
         else:
             result = self.x.new_empty(n, n).mT
@@ -79,7 +85,7 @@ class Covariance:
         result = self.noise.unsqueeze(-1) * vectors
         start, n = 0, len(self)
         while start < n:
-            end = min(n, start + max(ELEMENTS // (n - start), 1))
+            end = min(n, start + tile_width(n - start, self.x.device))
             tile = self.kernel.forward(self.x[start:end], self.x[start:])
             result[start:end] += tile @ vectors[start:]
             result[end:] += tile[:, end - start :].mT @ vectors[start:end]
@@ -97,7 +103,7 @@ class Covariance:
         )[1]
 
     def _strips(self) -> Iterator[slice]:
-        step = max(ELEMENTS // len(self), 1)
+        step = tile_width(len(self), self.x.device)
         return (slice(start, start + step) for start in range(0, len(self), step))
 
 
@@ -123,7 +129,7 @@ class MatrixFree:
 
     @classmethod
     def of(
-        cls, covariance: Covariance, z: torch.Tensor, rank: int = RANK
+        cls, covariance: Covariance, z: torch.Tensor, rank: int
     ) -> tuple[MatrixFree, torch.Tensor]:
         """The solver, and (n,) K^-1 z.
 
@@ -162,7 +168,7 @@ class MatrixFree:
     def precision(self, rows: torch.Tensor) -> torch.Tensor:
         """(m,) diagonal of K^-1 at the rows, each by conjugate gradients."""
         found = [self.covariance.noise.new_empty(0)]
-        for some in rows.to(self.covariance.x.device).split(FIRST_BLOCK):
+        for some in rows.to(self.covariance.x.device).split(TOGETHER):
             unit = self.covariance.x.new_zeros(len(self.covariance), len(some))
             unit[some, torch.arange(len(some), device=unit.device)] = 1.0
             solved, _, _ = self._solved(unit)
@@ -190,7 +196,7 @@ def conjugate_gradients(
     and where it is too large the iteration starts anew from what was found.
     """
     size = right.norm(dim=0).clamp_min(torch.finfo(right.dtype).tiny)
-    solution, left, done = torch.zeros_like(right), right.clone(), 0
+    solution, left, done = torch.zeros_like(right), right, 0
     worst = float((left.norm(dim=0) / size).max())
     while worst > TOLERANCE and done < ITERATIONS:
         before, start = worst, done
@@ -201,7 +207,7 @@ def conjugate_gradients(
             step = product / (direction * along).sum(0)
             step = torch.where(torch.isfinite(step), step, 0.0)  # of columns that are solved
             solution += step * direction
-            left -= step * along
+            left = left - step * along
             guided = preconditioned(left)
             further = (left * guided).sum(0)
             turn = further / product

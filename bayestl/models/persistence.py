@@ -39,8 +39,8 @@ from bayestl.models.state import Persistent, State
 FORMAT_VERSION = 1
 """Raised whenever an older bayestl could not read what this one writes."""
 
-MAX_BYTES = 4 * 2**30
-"""The largest file that is read."""
+MAX_BYTES = 8 * 2**30
+"""The largest file that is written or read; 40,000 measurements and their factor take 6.4 GB."""
 
 MAX_DEPTH = 4
 """How deep models may consist of models."""
@@ -84,11 +84,13 @@ def save(fitted: Fitted, path: str | Path) -> None:
     Raises
     ------
     FileError
-        If the model is of a kind that cannot be kept, or the file cannot be written.
+        If the model is of a kind that cannot be kept or larger than `load` would read, or the
+        file cannot be written.
     """
     arrays: dict[str, np.ndarray] = {}
     try:
         model = _tree(fitted, "", arrays)
+        _fits(arrays)
     except FileError as error:
         raise FileError(f"cannot write {path}: {error}") from None
     description = {
@@ -190,6 +192,15 @@ def _tree(fitted: Any, place: str, arrays: dict[str, np.ndarray]) -> dict[str, A
         arrays[place + name] = np.ascontiguousarray(array.transpose(layouts[name]))
     members = {n: _tree(m, f"{place}{n}/", arrays) for n, m in state.members.items()}
     return {"kind": kind, "plain": state.plain, "layouts": layouts, "members": members}
+
+
+def _fits(arrays: Mapping[str, np.ndarray]) -> None:
+    size = sum(array.nbytes for array in arrays.values())
+    if size > MAX_BYTES:
+        raise FileError(
+            f"the model has {size / 1e9:.1f} GB, expected at most {MAX_BYTES / 1e9:.1f} GB; fit it "
+            "to fewer rows by most_rows, or keep the table and fit again"
+        )
 
 
 def _layout(array: np.ndarray) -> list[int]:

@@ -100,7 +100,7 @@ class SequentialGP:
         most = _most_rows(self, count)
         sizes = [min(most, len(source.z)) for source in alone]
         what = f"{count} processes of {sum(sizes)} measurements of sources"
-        afford(bytes_needed(sizes, workers), device, what)
+        afford(bytes_needed(sizes, device, workers), device, what)
         with one_thread(), ThreadPoolExecutor(workers) as pool:
             # each source on one thread, and as many of them as torch may use
             found = list(pool.map(partial(_fit_source, rows=most, device=device), alone))

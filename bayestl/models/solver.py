@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 
 from bayestl.models.evidence import factorised
-from bayestl.models.matrix_free import ELEMENTS, RANK, Covariance, MatrixFree
+from bayestl.models.matrix_free import RANK, TILES, Covariance, MatrixFree
 
 DENSE_ROWS = 40_000
 """The most measurements whose covariance becomes a matrix, 12.8 GB."""
@@ -21,7 +21,7 @@ DENSE_ROWS = 40_000
 BYTES = 8
 """Of one number."""
 
-TILES = 8
+ROOM = 8
 """How many tiles a kernel takes for its intermediate results, with room to spare."""
 
 
@@ -83,9 +83,7 @@ class Dense:
         return self.half(unit).square().sum(0)
 
 
-def solver(
-    covariance: Covariance, z: torch.Tensor, dense_rows: int = DENSE_ROWS, rank: int = RANK
-) -> tuple[Dense | MatrixFree, torch.Tensor]:
+def solver(covariance: Covariance, z: torch.Tensor) -> tuple[Dense | MatrixFree, torch.Tensor]:
     """What solves with a covariance, and (n,) K^-1 z.
 
     Raises
@@ -93,16 +91,16 @@ def solver(
     FitError
         If the covariance is not positive definite.
     """
-    if len(covariance) <= dense_rows:
+    if len(covariance) <= DENSE_ROWS:
         return Dense.of(covariance, z)
-    return MatrixFree.of(covariance, z, rank)
+    return MatrixFree.of(covariance, z, RANK)
 
 
-def bytes_needed(sizes: Sequence[int], side_by_side: int = 1) -> float:
-    """About how much memory the solvers of so many measurements each take together.
+def bytes_needed(sizes: Sequence[int], device: torch.device, side_by_side: int = 1) -> float:
+    """About how much memory the solvers of so many measurements each take together there.
 
     `side_by_side` of them are made at a time.
     """
-    kept = sum(n * (n if n <= DENSE_ROWS else 3 * RANK) for n in sizes)
-    largest = max(sizes, default=0) ** 2
-    return BYTES * (kept + side_by_side * TILES * min(largest, ELEMENTS))
+    kept = sum(n * (n if n <= DENSE_ROWS else 5 * RANK) for n in sizes)
+    tile = min(max(sizes, default=0) ** 2, TILES[device.type])
+    return BYTES * (kept + side_by_side * ROOM * tile)

@@ -8,6 +8,7 @@ from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError, UnknownEnvironment
 from bayestl.models.gp import LMCGP, MultiTaskGP, TargetOnlyGP
 from bayestl.models.model import HasPosterior
+from bayestl.models.persistence import load
 
 TRANSFER = pytest.mark.parametrize("recipe", [MultiTaskGP(), LMCGP()], ids=["icm", "lmc"])
 
@@ -213,3 +214,34 @@ def test_a_posterior_may_be_joint_over_environments(make_table, make_test):
     assert (shared > 0).all()  # what they share cancels in the difference
     with pytest.raises(ValueError, match="one for each of 10 configurations"):
         fitted.posterior(configs, ["source", "target"])
+
+
+@pytest.mark.parametrize("recipe", [MultiTaskGP, LMCGP], ids=["icm", "lmc"])
+def test_most_rows_says_how_many_rows_count(recipe, make_table):
+    table = make_table({"source": (30, 1.0, 0.0), "target": (6, 1.0, 1.0)})
+    fitted = recipe(most_rows=20).at_mode(table, metric="latency", target="target")
+    assert fitted.diagnostics.details["conditioned_on"] == len(fitted.belief.z) == 20
+    assert any("20 of 36 measurements" in warning for warning in fitted.diagnostics.warnings)
+    with pytest.raises(FitError, match="expected most_rows as a positive number or None, got 0"):
+        recipe(most_rows=0).fit(table, metric="latency", target="target")
+
+
+@pytest.mark.parametrize("recipe", [MultiTaskGP(), TargetOnlyGP()], ids=["icm", "alone"])
+def test_without_a_matrix_it_answers_nearly_the_same(
+    recipe, make_table, make_test, monkeypatch, tmp_path
+):
+    table = make_table({"source": (40, 1.0, 0.0), "target": (25, 0.8, 1.0)})
+    exact = recipe.fit(table, metric="latency", target="target")
+    monkeypatch.setattr("bayestl.models.solver.DENSE_ROWS", 20)
+    free = recipe.fit(table, metric="latency", target="target")
+    assert free.diagnostics.details["solved"]["method"] == "matrix-free"
+    assert exact.diagnostics.details["solved"]["method"] == "dense"
+    configs = make_test()[0]
+    np.testing.assert_allclose(free.predict(configs), exact.predict(configs), rtol=1e-3)
+    for found, expected in zip(
+        free.leave_one_out().moments(), exact.leave_one_out().moments(), strict=True
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    free.save(tmp_path / "free.bayestl")
+    kept = load(tmp_path / "free.bayestl")
+    pd.testing.assert_frame_equal(kept.predict(configs), free.predict(configs), check_exact=True)

@@ -332,3 +332,10 @@ def test_rare_configurations_are_probed_at_the_default(tmp_path):
     fitted = TargetOnlyGP().fit(table, metric="y", target="here")
     fitted.save(tmp_path / "m.bayestl")
     assert_equal(load(tmp_path / "m.bayestl").predict(frame), fitted.predict(frame))
+
+
+def test_a_model_that_could_not_be_read_is_not_written(small, tmp_path, monkeypatch):
+    monkeypatch.setattr("bayestl.models.persistence.MAX_BYTES", 200)
+    with pytest.raises(FileError, match=r"expected at most 0.0 GB; fit it to fewer rows by most_r"):
+        small.save(tmp_path / "large.bayestl")
+    assert not list(tmp_path.iterdir())

@@ -167,6 +167,54 @@ def test_memory_is_bounded_for_all_sources_together(make_table, monkeypatch):
     assert fitted.diagnostics.details["conditioned_on"] == {"a": 15, "b": 15}
 
 
+def test_most_rows_says_how_many_rows_of_a_source_count(make_table, monkeypatch, tmp_path):
+    monkeypatch.setattr("bayestl.models.sequential.LARGEST_SOURCE", 10)
+    fitted = fit(table := make_table(TWO), most_rows=25)
+    assert fitted.diagnostics.details["conditioned_on"] == {"a": 25, "b": 20}
+    assert any("45 of 50 measurements of sources" in w for w in fitted.diagnostics.warnings)
+    fitted.save(tmp_path / "fitted.bayestl")
+    kept = load(tmp_path / "fitted.bayestl")
+    counts = spied(monkeypatch)
+    assert same(kept.refit(table), fitted, table.configurations())
+    assert counts == []
+    for wrong in (0, -1, 2.5, True):
+        with pytest.raises(FitError, match="expected most_rows as a positive number or None"):
+            fit(table, most_rows=wrong)
+
+
+def test_without_matrices_it_answers_nearly_the_same(
+    table, fitted, make_test, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("bayestl.models.solver.DENSE_ROWS", 25)  # of source a, not of b
+    configs = make_test()[0]
+    free = fit(table)
+    methods = {name: told["method"] for name, told in free.diagnostics.details["solved"].items()}
+    assert methods == {"a": "matrix-free", "b": "dense"}
+    for environment in ("target", "a"):
+        expected = fitted.predict(configs, environment)
+        np.testing.assert_allclose(free.predict(configs, environment), expected, rtol=1e-3)
+    np.testing.assert_allclose(
+        free.posterior(configs.head(9)).covariance,
+        fitted.posterior(configs.head(9)).covariance,
+        atol=1e-4,
+    )
+    assert same(free.refit(table), free, configs)
+    free.save(tmp_path / "free.bayestl")
+    assert same(load(tmp_path / "free.bayestl"), free, configs)
+    many = pd.concat([configs] * 3, ignore_index=True)  # where sources could be prepared for them
+    answer = free.predict(many).iloc[: len(configs)]
+    pd.testing.assert_frame_equal(answer, free.predict(configs))
+
+
+def test_iterations_that_do_not_converge_are_a_warning(table, monkeypatch):
+    monkeypatch.setattr("bayestl.models.solver.DENSE_ROWS", 25)
+    monkeypatch.setattr("bayestl.models.solver.RANK", 2)
+    monkeypatch.setattr("bayestl.models.matrix_free.ITERATIONS", 1)
+    warnings = fit(table).diagnostics.warnings
+    assert any(w.startswith("source 'a': conjugate gradients did not converge") for w in warnings)
+    assert not any("source 'b'" in w for w in warnings)
+
+
 def test_sources_are_predicted_by_their_own_processes(table, fitted, make_test):
     for name, slope, shift in (("a", 1.0, 0.0), ("b", 0.7, 0.5)):
         assert mape(fitted, *make_test(slope, shift), name) < 15
