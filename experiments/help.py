@@ -49,7 +49,7 @@ from bayestl.models.observations import Observations
 from bayestl.models.regression import FittedRegression, cross_validated, fitted_regression
 from bayestl.models.scaling import TransformName
 from bayestl.models.transfer_gp import TransferGP
-from bayestl.report.drawing import MARKERS, WIDTH, drawn, series_colour
+from bayestl.report.drawing import MARKERS, WIDTH, drawn, scale, series_colour
 from bayestl.report.theme import LIGHT, Theme
 from bayestl.study.method import Active, Method
 from bayestl.study.metrics import spearman
@@ -396,36 +396,41 @@ def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:
 
 @drawn
 def ranking(table: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
-    """One panel a group: each method's mean correlation, a mark a budget; the line is HELP's."""
+    """One panel a group: what each method's mean correlation lacks to 1; the line is HELP's."""
     groups = list(dict.fromkeys(table.index.get_level_values("group")))
     columns = min(2, len(groups))
     rows = -(-len(groups) // columns)
     shown = {
-        group: table.loc[group]["spearman"].unstack("budget")  # noqa: PD010 - of an index, not a frame
+        group: (1 - table.loc[group]["spearman"]).unstack("budget")  # noqa: PD010 - of an index
         for group in groups
     }
     tallest = max(map(len, shown.values()))
-    figure = Figure(figsize=(WIDTH, rows * (0.7 + 0.22 * tallest)))
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    figure = Figure(figsize=(WIDTH, 0.8 + rows * (0.5 + 0.2 * tallest)))
+    panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
     for panel in panels[len(groups) :]:
         panel.set_visible(False)
-    for panel, (group, means) in zip(panels, shown.items(), strict=False):
-        means = means.sort_values(max(means.columns))
-        panel.axvline(HELP, color=theme.muted, linewidth=1, linestyle="--")
-        for place, budget in enumerate(means.columns):
+    for panel, (group, lacking) in zip(panels, shown.items(), strict=False):
+        lacking = lacking.sort_index(axis="columns")
+        lacking = lacking.sort_values(lacking.columns[-1], ascending=False)
+        panel.axvline(1 - HELP, color=theme.muted, linewidth=1, linestyle="--")
+        for place, budget in enumerate(lacking.columns):
             panel.plot(
-                means[budget],
-                range(len(means)),
+                lacking[budget],
+                range(len(lacking)),
                 linestyle="none",
                 marker=MARKERS[place],
+                markersize=5,
                 color=series_colour(theme, place),
                 label=f"{budget} measurements",
             )
-        panel.set_yticks(range(len(means)), list(means.index), fontsize=7)
-        panel.set_xlim(0.5, 1.0)
-        panel.set_title(group)
-    panels[0].legend(loc="lower left", fontsize=7)
-    figure.supxlabel(f"mean Spearman correlation (below 0.5 not shown; dashed: HELP, {HELP})")
+        panel.set_yticks(range(len(lacking)), list(lacking.index), fontsize=7)
+        panel.set_title(group, fontsize=9)
+    scale(panels[0].xaxis, np.concatenate([v.to_numpy().ravel() for v in shown.values()]), log=True)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=8
+    )
+    said = f"1 − mean Spearman correlation; dashed: HELP's {1 - HELP:.3f}"
+    figure.supxlabel(said, color=theme.muted, fontsize=9)
     return figure
 
 
