@@ -74,6 +74,9 @@ if TYPE_CHECKING:
     from bayestl.transfer.model_shift import LinearShift as LinearShift
     from bayestl.transfer.model_shift import NonlinearShift as NonlinearShift
     from bayestl.transfer.model_shift import OffsetShift as OffsetShift
+    from bayestl.transfer.sequential_network import (
+        SequentialMetaLearning as SequentialMetaLearning,
+    )
     from bayestl.transfer.source_ensemble import RankingWeightedEnsemble as RankingWeightedEnsemble
     from bayestl.transfer.source_values import SourceValuesRidge as SourceValuesRidge
 
@@ -127,6 +130,7 @@ _HOMES = {
     "Survey": "campaign.survey",
     "TargetOnlyGP": "models.gp",
     "SequentialGP": "models.sequential",
+    "SequentialMetaLearning": "transfer.sequential_network",
     "TransferGP": "models.transfer_gp",
     "TransferRegressor": "models.sklearn_regressor",
     "candidates": "data.sampling",
