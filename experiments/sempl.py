@@ -1,6 +1,6 @@
 """Configurable systems in several environments, in SeMPL's protocol: who is most accurate?
 
-    BAYESTL_DATA=FOLDER python -m experiments.sempl [--quick] [--seeds 5] [--workers 2]
+    BAYESTL_DATA=FOLDER python -m experiments.sempl [--quick] [--seeds 3] [--workers 2]
         [--system NAME ...] [--size 1] [--published FILE]
         [--cache FOLDER] [--json FILE] [--figure FILE]
 
@@ -354,7 +354,7 @@ def _table(system: str) -> MeasurementTable:
 
 
 def _arguments() -> argparse.Namespace:
-    made = parser(__doc__, seeds=5)
+    made = parser(__doc__, seeds=3)
     made.add_argument("--system", action="append", choices=[*SYSTEMS], help="may be repeated")
     made.add_argument("--size", type=int, default=1, choices=range(1, 6), help="1 is the smallest")
     made.add_argument("--published", type=Path, help="CSV file of published results")
