@@ -90,9 +90,12 @@ def _quantile(
     z = torch.special.ndtri(torch.tensor(level, dtype=torch.float64))
     ends = means + deviations * z
     low, high = ends.amin(0), ends.amax(0)
-    mean, variance = GaussianMixture(weights, means, variances).moments()
-    at = (mean + variance.sqrt() * z).clamp(low, high)
-    scale, accuracy = variance.sqrt(), 1e-5 * min(level, 1.0 - level)
+    # where the distribution functions would meet the level, were each straight from its own end:
+    # a wide component says little about it
+    shares = weights.unsqueeze(-1) / deviations
+    at = ((shares * ends).sum(0) / shares.sum(0)).clamp(low, high)
+    scale, accuracy = (1.0 / shares.sum(0)), 1e-5 * min(level, 1.0 - level)
+    result, left = at.clone(), torch.arange(len(at))
     for _ in range(STEPS if len(at) else 0):
         z = (at - means).div_(deviations)
         excess = weights @ torch.special.ndtr(z) - level
@@ -106,9 +109,14 @@ def _quantile(
         at = torch.where(inside, new, (low + high) / 2.0)
         # the step has cubed the error in the probability, where it was not a bisection
         found = (excess.abs() < accuracy) & inside | (high - low <= 1e-10 * scale)
-        if bool(found.all()):
+        result[left] = at
+        rest = torch.nonzero(~found).squeeze(-1)
+        if not len(rest):
             break
-    return at
+        if len(rest) < len(at):
+            left, at, low, high, scale = (part[rest] for part in (left, at, low, high, scale))
+            means, deviations = means[:, rest], deviations[:, rest]
+    return result
 
 
 def _distance(mean: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:

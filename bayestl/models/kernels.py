@@ -90,6 +90,13 @@ def product(chosen: torch.Tensor, apart: torch.Tensor) -> tuple[torch.Tensor, to
     return covariance, slope.mul_(-5.0 / 6.0)
 
 
+def product_alone(chosen: torch.Tensor, apart: torch.Tensor) -> torch.Tensor:
+    """What `product` gives without its derivative, in half as many passes over memory."""
+    distance = apart.mul_(5.0).sqrt_()
+    decay = torch.add(distance, chosen, alpha=0.5, out=chosen).neg_().exp_()
+    return decay.addcmul_(decay, distance.addcmul_(distance, distance, value=1.0 / 3.0))
+
+
 class Product(torch.autograd.Function):
     """`product`, differentiable in both distances."""
 
@@ -181,7 +188,7 @@ class OptionKernel(Kernel):
         apart = distance(x1[..., self.positions], x2[..., self.positions])
         if torch.is_grad_enabled():
             return Product.apply(chosen, apart)  # type: ignore[return-value]
-        return product(chosen, apart)[0]
+        return product_alone(chosen, apart)
 
     def linearized(
         self, x: torch.Tensor, stretch: torch.Tensor | float = 1.0
@@ -264,7 +271,7 @@ class CoregionalizedKernel(Kernel):
         total = self._spread(self._offsets(), x1, x2, diag)
         for options, stretch, between in self._parts():
             part = options.forward(x1[..., :-1], x2[..., :-1], diag, stretch=stretch)
-            total = total + self._spread(between, x1, x2, diag) * part
+            total = torch.addcmul(total, self._spread(between, x1, x2, diag), part)
         return total
 
     def linearized(

@@ -85,6 +85,20 @@ def test_components_far_apart_with_nothing_between():
     assert mixture.quantile(0.7).item() == pytest.approx(1e4 + norm.ppf(0.5))
 
 
+@pytest.mark.parametrize("level", [0.05, 0.5, 0.9])
+def test_a_component_for_outliers_costs_no_further_steps(level, monkeypatch):
+    narrow = drawn(4, 200, seed=1, spread=0.1)
+    mean, _ = narrow.moments()
+    wide = GaussianMixture.normal(mean, torch.full_like(mean, 1e3))
+    steps, ndtr = [], torch.special.ndtr
+    monkeypatch.setattr(torch.special, "ndtr", lambda z: steps.append(z.shape[1]) or ndtr(z))
+    mixture = GaussianMixture.stacked([0.995, 0.005], [narrow, wide])
+    found = mixture.quantile(level)
+    assert sum(steps) <= 6 * 200  # those that are found cost no more
+    below = mixture.weights @ ndtr((found - mixture.means) / mixture.variances.sqrt())
+    np.testing.assert_allclose(below.numpy(), level, rtol=1e-7)
+
+
 def test_quantiles_rise_with_their_level():
     mixture = drawn(5, 30, seed=3, spread=2.0)
     found = np.stack([mixture.quantile(level).numpy() for level in LEVELS])

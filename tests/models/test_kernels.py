@@ -8,6 +8,7 @@ from bayestl.models.kernels import (
     EnvironmentNoise,
     OptionKernel,
     Product,
+    product_alone,
     value,
 )
 
@@ -42,6 +43,8 @@ def test_the_product_of_squared_distances_and_its_gradient():
     product = Product.apply(chosen, apart)
     expected = (1 + d + d**2 / 3) * np.exp(-d - chosen.detach().numpy() / 2)
     assert product.detach().numpy() == pytest.approx(expected)
+    alone = product_alone(chosen.detach().clone(), apart.detach().clone())
+    assert alone.numpy() == pytest.approx(expected)
     inside = (chosen[2:].detach().requires_grad_(), apart[2:].detach().requires_grad_())
     assert torch.autograd.gradcheck(Product.apply, inside)
     (slope,) = torch.autograd.grad(product.sum(), apart)
