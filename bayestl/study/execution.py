@@ -19,6 +19,8 @@ from itertools import islice
 from multiprocessing import get_context
 from typing import Any, Protocol
 
+from threadpoolctl import threadpool_limits
+
 from bayestl.errors import StudyError
 
 Executor = Any
@@ -149,10 +151,8 @@ def _distributed() -> Any:
 
 
 def _all_rows(task: Work) -> list[Row]:
-    import torch
-
-    torch.set_num_threads(1)
-    return list(task.rows())
+    with threadpool_limits(1):
+        return list(task.rows())
 
 
 def _end_with_parent() -> None:
