@@ -134,7 +134,8 @@ def scale(axis: Any, values: np.ndarray, *, log: bool) -> None:
 
 def _log_ticks(low: float, high: float) -> list[float]:
     decades = range(int(np.floor(np.log10(low))) - 1, int(np.ceil(np.log10(high))) + 2)
-    steps = (1, 2, 5) if np.log10(high / low) < 3 else (1,)
+    ratio = high / low
+    steps = (1, 1.2, 1.5, 2, 3, 4, 5, 6, 8) if ratio < 4 else (1, 2, 5) if ratio < 1_000 else (1,)
     return [step * 10.0**decade for decade in decades for step in steps]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -75,7 +76,7 @@ def error_against_budget(
     drawn where the method ran on all of them; its band holds 80 % of the seeds. A hollow mark
     leaves out scenarios in which a fit failed.
     """
-    names = leading(frame, score) if methods is None else list(methods)
+    names = _named(frame, score, methods)
     table = errors(frame, score)
 
     def curve(within: pd.DataFrame, method: str) -> pd.DataFrame:
@@ -98,7 +99,7 @@ def error_against_budget(
         _budget_axis(axes, frame)
         scale(axes.yaxis, shown, log=True)
         axes.set_title(label(group, 24), pad=6)
-    figure.supylabel(NAMES.get(score, score), color=theme.muted, fontsize=9)
+    _label_left(figure, NAMES.get(score, score), theme)
     return figure
 
 
@@ -118,8 +119,7 @@ def ratio_against_budget(
     worst of them. Beyond the limit, a ratio such as 1.1, the ground is tinted. A hollow mark
     leaves out scenarios in which a fit failed.
     """
-    names = leading(frame, score) if methods is None else list(methods)
-    names = [name for name in names if name != reference]
+    names = [name for name in _named(frame, score, methods) if name != reference]
     table = ratios(frame, reference, score).drop(columns=reference)
 
     def curve(within: pd.DataFrame, method: str) -> pd.DataFrame:
@@ -146,7 +146,7 @@ def ratio_against_budget(
             axes.axhspan(limit, max(top, limit), color=theme.bad, alpha=0.07, linewidth=0)
             axes.set_ylim(top=top)
         axes.set_title(label(group, 24), pad=6)
-    figure.supylabel(f"error over that of {reference}", color=theme.muted, fontsize=9)
+    _label_left(figure, f"error over that of {reference}", theme)
     return figure
 
 
@@ -159,7 +159,7 @@ def calibration(
     A line is the mean over fits that did not fail; its band holds 80 % of the scenarios. Below
     the diagonal a method is too sure of itself. The other methods are grey.
     """
-    names = leading(frame) if methods is None else list(methods)
+    names = _named(frame, "mape", methods)
     columns = [f"coverage{percentage}" for percentage in NOMINAL]
     held = 100 * frame.groupby("method", sort=False)[columns].mean()
     scenarios = 100 * frame.groupby(["method", "scenario"], sort=False)[columns].mean()
@@ -200,7 +200,7 @@ def heat_map(
     """
     table = ratios_to_best(frame, score)
     overall = _geometric_means(table).sort_values(kind="stable")
-    names = [str(name) for name in overall.index] if methods is None else list(methods)
+    names = [str(name) for name in overall.index if methods is None or name in methods]
     groups = frame.drop_duplicates("scenario").set_index("scenario")["group"].astype(str)
     rows = _heat_rows(groups)
     last = max(rows.values()) + 2
@@ -311,6 +311,22 @@ def critical_difference_diagram(found: CriticalDifference, *, theme: Theme = LIG
         fontsize=8.5,
     )
     return figure
+
+
+def _named(frame: pd.DataFrame, score: str, methods: Sequence[str] | None) -> list[str]:
+    """The methods that have a colour: those asked for that were run, or the leading ones."""
+    if methods is None:
+        return leading(frame, score)
+    run = set(frame["method"])
+    return [name for name in methods if name in run]
+
+
+def _label_left(figure: Figure, text: str, theme: Theme) -> None:
+    """One label for all vertical axes, in two lines where there is one row of panels."""
+    if figure.get_figheight() < 2 * PANEL[1]:
+        figure.axes[0].set_ylabel(fill(text, 22))
+    else:
+        figure.supylabel(text, color=theme.muted, fontsize=9)
 
 
 @dataclass(frozen=True)
