@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bayestl.campaign.loop import run as run
     from bayestl.campaign.store import SQLiteStore as SQLiteStore
     from bayestl.campaign.survey import Survey as Survey
+    from bayestl.data.designs import design as design
     from bayestl.data.environment import Environment as Environment
     from bayestl.data.measurement import Measurement as Measurement
     from bayestl.data.measurement import Metric as Metric
@@ -135,6 +136,7 @@ _HOMES = {
     "TransferRegressor": "models.sklearn_regressor",
     "candidates": "data.sampling",
     "compare": "study.comparison",
+    "design": "data.designs",
     "enumerate_space": "data.sampling",
     "function_runner": "measure.function",
     "lint": "study.linting",
