@@ -87,7 +87,10 @@ def drawn(function: Callable[_Arguments, Figure]) -> Callable[_Arguments, Figure
         with mpl.rc_context(_style(theme)), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
             figure = function(*args, **kwargs)
-            figure.draw_without_rendering()  # settles the layout under this style
+            # the layout settles under this style, and is then fixed: saving must not move it
+            for _ in range(2):
+                figure.draw_without_rendering()
+            figure.set_layout_engine("none")
         return figure
 
     return draw
