@@ -65,7 +65,10 @@ class Dense:
             If the covariance cannot be factorised.
         """
         factor, jitter = factorised(covariance.matrix)
-        return cls(factor, jitter), torch.cholesky_solve(z.unsqueeze(-1), factor).squeeze(-1)
+        # torch.cholesky_solve would copy the factor
+        half = torch.linalg.solve_triangular(factor, z.unsqueeze(-1), upper=False)
+        alpha = torch.linalg.solve_triangular(factor.mT, half, upper=True)
+        return cls(factor, jitter), alpha.squeeze(-1)
 
     @property
     def rank(self) -> int:
