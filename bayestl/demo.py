@@ -34,6 +34,7 @@ from bayestl.data.environment import Environment
 from bayestl.data.sampling import sample
 from bayestl.data.space import ConfigSpace, Configuration
 from bayestl.data.table import MeasurementTable
+from bayestl.measure.disturbance import watched
 from bayestl.measure.replay import ReplayRunner
 from bayestl.measure.runner import LocalRunner, Runner
 from bayestl.measure.sampling import Sampling
@@ -52,6 +53,9 @@ N_SOURCE, N_TEST, BUDGET, N_CANDIDATES = 50, 31, 25, 500
 LEARNING = (5, 10, 15, 25)
 SAMPLING = Sampling(warmup_limit_s=0.3, sample_s=0.15)
 """Shorter than usual: processes differ from each other more than calls within one."""
+
+WATCHED_S = 1.0
+"""How long it is watched, before the first measurement, what else runs here."""
 
 FINALISTS, VERIFICATIONS = 2, 3
 """How many of the best configurations are measured again, in turn with the default; how often."""
@@ -77,7 +81,10 @@ Observer = Callable[[Began | Event], None]
 
 @dataclass(frozen=True)
 class Bench:
-    """What the demo works on: a runner, two environments, and configurations for each purpose."""
+    """What the demo works on: a runner, two environments, and configurations for each purpose.
+
+    `note` says what a reader of its numbers should know.
+    """
 
     runner: Runner
     source: Environment
@@ -87,18 +94,26 @@ class Bench:
     source_configurations: Sequence[Configuration]
     test_configurations: Sequence[Configuration]
     candidates: Sequence[Configuration]
+    note: str = ""
 
 
 def live(seed: int = 0) -> Bench:
     """The bench of this machine: onnxruntime on one core, and on all of them.
+
+    Where others use the machine all the time, disturbed measurements are taken as they come:
+    waiting for a quiet moment would take for ever.
 
     Raises
     ------
     EngineUnavailable
         If onnxruntime is not installed.
     """
-    runner = LocalRunner(sampling=SAMPLING)
     cores = sorted(os.sched_getaffinity(0))
+    seen, limit, note = watched(cores, WATCHED_S), LocalRunner.disturbance_limit, ""
+    if seen is not None and limit is not None and seen.share > limit:
+        limit = None
+        note = f"This machine is busy ({seen}): its times are taken as they come, and vary more"
+    runner = LocalRunner(sampling=SAMPLING, disturbance_limit=limit)
     one = Environment(
         "one-core", engine="onnxruntime", network=NETWORK, settings={"cores": str(cores[0])}
     )
@@ -119,6 +134,7 @@ def live(seed: int = 0) -> Bench:
         source_configurations=source_space.records(sample(source_space, N_SOURCE, seed=seed)),
         test_configurations=[target_space.default, *fresh[: N_TEST - 1]],
         candidates=fresh[N_TEST - 1 :],
+        note=note,
     )
 
 

@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bayestl import demo
 from bayestl.campaign.history import fold
 from bayestl.campaign.store import SQLiteStore
 from bayestl.cli.app import main
 from bayestl.datasets.catalogue import load
 from bayestl.demo import BUDGET, METHODS, N_SOURCE, N_TEST, STORE, recorded
+from bayestl.measure.disturbance import Disturbance
+from bayestl.measure.runner import LocalRunner
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +72,12 @@ def test_recorded_table_was_measured_on_two_environments() -> None:
     assert len(table.environments) == 2
     assert all(environment.engine.startswith("onnxruntime") for environment in table.environments)
     assert np.isfinite(table.usable("latency").frame["latency"]).all()
+
+
+@pytest.mark.parametrize(("share", "limit"), [(0.9, None), (0.0, LocalRunner.disturbance_limit)])
+def test_a_busy_machine_is_told_and_does_not_stop_the_demo(monkeypatch, share, limit):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(demo, "watched", lambda cores, seconds: Disturbance(share, 0.0))
+    bench = demo.live()
+    assert bench.runner.disturbance_limit == limit
+    assert ("others used 90%" in bench.note) == (limit is None)

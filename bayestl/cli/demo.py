@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bayestl.cli.console import Interrupted, JsonFlag, errors, facts, show, table
+from bayestl.cli.console import Interrupted, JsonFlag, errors, facts, show, table, warn
 from bayestl.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ def demo(
         for advice in found.advice_on_time:
             errors.print(f"note: {advice}", markup=False)
     bench = road.recorded(load("demo"), seed) if replay else road.live(seed)
+    if bench.note:
+        warn([bench.note])
     with _Steps() as observer:
         try:
             outcome = road.run_demo(bench, folder, observer, seed)

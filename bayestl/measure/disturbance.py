@@ -85,3 +85,10 @@ def disturbance(before: Use | None, after: Use | None, own_s: float) -> Disturba
     foreign_s = after.busy_s - before.busy_s - own_s
     stolen_s = after.stolen_s - before.stolen_s
     return Disturbance(max(0.0, foreign_s - grain_s) / capacity_s, max(0.0, stolen_s) / capacity_s)
+
+
+def watched(cores: Sequence[int], seconds: float) -> Disturbance | None:
+    """What others take of the cores while this process sleeps; None where it cannot be told."""
+    before = use_of(cores)
+    time.sleep(seconds)
+    return disturbance(before, use_of(cores), 0.0)

@@ -1,9 +1,8 @@
-import time
 
 import pytest
 
 from bayestl.measure import disturbance as module
-from bayestl.measure.disturbance import Disturbance, Use, disturbance, use_of
+from bayestl.measure.disturbance import Disturbance, Use, disturbance, use_of, watched
 from bayestl.measure.machine import available_cores
 from tests.processes import started
 
@@ -55,6 +54,4 @@ def test_a_neighbour_is_seen():
     code = f"import os; os.sched_setaffinity(0, {set(cores)}); print(flush=True)\nwhile True: pass"
     with started(code) as neighbour:
         assert neighbour.stdout.readline()
-        before = use_of(cores)
-        time.sleep(0.5)
-        assert disturbance(before, use_of(cores), 0.0).share > 0.5
+        assert watched(cores, 0.5).share > 0.5
