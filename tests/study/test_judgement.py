@@ -5,12 +5,12 @@ import pytest
 from scipy.special import ndtri
 from scipy.stats import norm
 from scipy.stats import t as student
-from staged_study import scenario
 
 from bayestl.baselines.trees import RandomForest
 from bayestl.models.gp import TargetOnlyGP
 from bayestl.study.judgement import LEVELS, SCORES, judge, log_density
 from bayestl.study.metrics import coverage, mape
+from tests.staged_study import scenario
 
 SPLIT = scenario().split(0)
 

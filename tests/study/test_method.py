@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import pytest
-from staged_study import scenario
 
 from bayestl.acquisition.variance import PosteriorVariance
 from bayestl.baselines.mean import Mean
@@ -13,6 +12,7 @@ from bayestl.errors import StudyError
 from bayestl.models.gp import TargetOnlyGP
 from bayestl.models.sequential import SequentialGP
 from bayestl.study.method import Active, Designed, InOrder
+from tests.staged_study import scenario
 
 SPLIT = scenario().split(0)
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from staged_study import scenario, table
 
 from bayestl.errors import StudyError
+from tests.staged_study import scenario, table
 
 
 def rows(part):

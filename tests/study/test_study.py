@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from processes import wait_until
-from staged_study import Counted, scenario
 
 from bayestl.baselines.estimator import splines
 from bayestl.baselines.mean import Mean
@@ -17,6 +15,8 @@ from bayestl.baselines.trees import RandomForest
 from bayestl.errors import FileError, StudyError
 from bayestl.study.execution import DEAD
 from bayestl.study.study import COLUMNS, Results, Study, _text
+from tests.processes import wait_until
+from tests.staged_study import Counted, scenario
 
 METHODS = {"mean": Mean(), "forest": RandomForest(trees=5)}
 
@@ -129,7 +129,7 @@ def test_a_task_that_kills_every_worker_is_told(tmp_path):
 
 SCRIPT = """
 import sys
-from staged_study import Counted, scenario
+from tests.staged_study import Counted, scenario
 from bayestl.baselines.trees import RandomForest
 from bayestl.study.study import Study
 methods = {f"m{trees}": RandomForest(trees=trees) for trees in range(20, 32)}
