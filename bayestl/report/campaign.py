@@ -14,9 +14,9 @@ from bayestl.campaign.state import State
 from bayestl.data.measurement import Metric
 from bayestl.data.space import Configuration
 from bayestl.data.table import ENVIRONMENT, STATUS, MeasurementTable
-from bayestl.models.effects import option_effects
+from bayestl.models.effects import option_effects, what_changed
 from bayestl.models.model import Fitted, HasPosterior
-from bayestl.report.content import Improvement, Report
+from bayestl.report.content import Change, Improvement, Report
 from bayestl.report.text import duration, number
 from bayestl.study.comparison import Comparison
 from bayestl.study.cross_validation import cross_validate
@@ -69,6 +69,7 @@ def campaign_report(
         correlation=fitted.environment_correlation()
         if isinstance(fitted, _KnowsEnvironments)
         else None,
+        change=None if fitted is None else _change(campaign, table, fitted),
         trials=_trials(campaign, state) if len(measured) else None,
         failures=_failures(state, campaign.target.name),
         environments=_environments(table),
@@ -115,6 +116,26 @@ def _predictions(campaign: Campaign, table: MeasurementTable) -> pd.DataFrame | 
         target=campaign.target.name,
         seed=campaign.seed,
     )
+
+
+def _change(campaign: Campaign, table: MeasurementTable, fitted: Fitted) -> Change | None:
+    """What differs from the source that is most like the target; None without measured sources."""
+    target = campaign.target.name
+    measured = table.usable(campaign.metric).frame[ENVIRONMENT]
+    sources = [name for name in dict.fromkeys(measured) if name != target]
+    if not sources:
+        return None
+    alike = pd.DataFrame()
+    if isinstance(fitted, HasPosterior) and isinstance(fitted, _KnowsEnvironments):
+        alike = fitted.environment_correlation()
+    known = [name for name in sources if name in alike.index]
+    if not known:
+        model = type(campaign.model).__name__
+        note = f"{model} has no joint belief about {sources[0]} and {target} to tell it from."
+        return Change(sources[0], target, note=note)
+    source = str(alike.loc[known, target].idxmax())
+    effects = what_changed(fitted, source, target, space=campaign.space, seed=campaign.seed)
+    return Change(source, target, effects, fitted.diagnostics.details.get("transform") == "log")
 
 
 def _times(count: int) -> str:

@@ -11,6 +11,9 @@ from bayestl.data.measurement import Metric
 from bayestl.data.space import Configuration
 from bayestl.errors import TableError
 
+SURE = 0.9
+"""A change that is less probable is not called one."""
+
 
 @dataclass(frozen=True)
 class Improvement:
@@ -42,6 +45,39 @@ class Improvement:
 
 
 @dataclass(frozen=True)
+class Change:
+    """How options act in the target beside how they act in a source.
+
+    Parameters
+    ----------
+    source, target : the environments
+    effects : one row an option or pair, the largest change first, as `what_changed` gives them:
+        `option`, `other`, `source`, `target` (sizes of the effect), `low`, `high` (of their
+        difference), `change` (share of the difference's variance), `probability`; None where the
+        model cannot tell
+    log : whether sizes are of the metric's logarithm
+    note : why the model cannot tell, in a sentence
+    """
+
+    source: str
+    target: str
+    effects: pd.DataFrame | None = None
+    log: bool = True
+    note: str = ""
+
+    @property
+    def sure(self) -> tuple[str, ...]:
+        """The options and pairs that differ with a probability of at least `SURE`."""
+        if self.effects is None:
+            return ()
+        rows = self.effects[self.effects["probability"] >= SURE]
+        return tuple(
+            f"{option} with {other}" if other else str(option)
+            for option, other in zip(rows["option"], rows["other"], strict=True)
+        )
+
+
+@dataclass(frozen=True)
 class Report:
     """The content of one page; every part but the title and the metric may be left out.
 
@@ -60,6 +96,7 @@ class Report:
     effects : one row an option: `option`, `effect`, `low`, `high` (shares of the variance,
         0 to 1), and perhaps `best` and `ratio`
     correlation : environments x environments, of the model's belief
+    change : how the target differs from its source
     trials : one row a measurement in the order taken: `number`, `value` (NaN where it
         failed), and perhaps `status`
     failures : one row a status: `status`, `count`, `example`
@@ -83,6 +120,7 @@ class Report:
     predictions: pd.DataFrame | None = None
     effects: pd.DataFrame | None = None
     correlation: pd.DataFrame | None = None
+    change: Change | None = None
     trials: pd.DataFrame | None = None
     failures: pd.DataFrame | None = None
     environments: pd.DataFrame | None = None
@@ -91,7 +129,8 @@ class Report:
 
     def __post_init__(self) -> None:
         for part, columns in _COLUMNS.items():
-            frame: pd.DataFrame | None = getattr(self, part)
+            found = getattr(self, part)
+            frame: pd.DataFrame | None = found.effects if isinstance(found, Change) else found
             missing = [] if frame is None else [c for c in columns if c not in frame.columns]
             if frame is not None and missing:
                 raise TableError(
@@ -109,6 +148,7 @@ _COLUMNS = {
     "learning": ("method", "n_target", "mape"),
     "predictions": ("measured", "q05", "q50", "q95"),
     "effects": ("option", "effect", "low", "high"),
+    "change": ("option", "other", "source", "target", "low", "high", "change", "probability"),
     "trials": ("number", "value"),
     "failures": ("status", "count", "example"),
 }

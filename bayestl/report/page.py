@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from bayestl.data.files import write_whole
 from bayestl.errors import FileError
 from bayestl.report import figures
-from bayestl.report.content import Report
+from bayestl.report.content import SURE, Report
 from bayestl.report.drawing import as_png, as_svg
 from bayestl.report.text import number, setting
 from bayestl.report.theme import DARK, LIGHT
@@ -31,6 +31,8 @@ from bayestl.report.theme import DARK, LIGHT
 FILE_NAME = "report.html"
 MOST_ROWS = 200
 """A table of the page lists at most this many rows, and says how many it leaves out."""
+MOST_CHANGES = 8
+"""So many options and pairs are listed that act differently."""
 _HEADINGS = {
     "mape": "error, %",
     "spearman": "rank correlation",
@@ -88,6 +90,8 @@ def _render(report: Report, drawings: Sequence[Drawing]) -> str:
         style=Markup(style),  # noqa: S704 - our own style sheet, nothing of the content in it
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         most_rows=MOST_ROWS,
+        most_changes=MOST_CHANGES,
+        sure=SURE,
     )
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from bayestl.data.measurement import Metric
-from bayestl.report.content import Improvement, Report
+from bayestl.report.content import Change, Improvement, Report
 
 LATENCY = Metric("latency", "ms")
 
@@ -19,6 +19,24 @@ def predictions(*methods: str) -> pd.DataFrame:
     if not methods:
         return one
     return pd.concat([one.assign(method=name) for name in methods], ignore_index=True)
+
+
+def changes() -> pd.DataFrame:
+    """As `what_changed` gives them."""
+    return pd.DataFrame(
+        {
+            "option": ["threads", "level", "arena"],
+            "other": ["", "arena", ""],
+            "source": [0.1, 0.05, 0.02],
+            "target": [0.6, 0.04, 0.02],
+            "difference": [0.5, -0.01, 0.0],
+            "low": [0.4, -0.03, -0.01],
+            "high": [0.6, 0.01, 0.01],
+            "change": [0.9, 0.08, 0.0],
+            "factor": [1.6, 1.05, 1.0],
+            "probability": [0.999, 0.4, 0.1],
+        }
+    )
 
 
 def full_report(**changed: object) -> Report:
@@ -57,6 +75,7 @@ def full_report(**changed: object) -> Report:
             }
         ),
         "correlation": pd.DataFrame([[1.0, 0.9], [0.9, 1.0]], environments, environments),
+        "change": Change(*environments, effects=changes()),
         "trials": pd.DataFrame({"number": [1, 2, 3], "value": [34.2, np.nan, 21.1]}),
         "failures": pd.DataFrame({"status": ["timeout"], "count": [1], "example": ["60 s"]}),
         "environments": pd.DataFrame({"environment": environments, "measurements": [50, 25]}),

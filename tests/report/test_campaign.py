@@ -10,7 +10,9 @@ from bayestl.data.environment import Environment
 from bayestl.data.measurement import Measurement, Metric, Status
 from bayestl.data.options import Boolean, Integer
 from bayestl.data.space import ConfigSpace
+from bayestl.data.table import MeasurementTable
 from bayestl.models.gp import TargetOnlyGP
+from bayestl.models.transfer_gp import TransferGP
 from bayestl.report.campaign import campaign_report
 from bayestl.report.content import Improvement
 from bayestl.study.comparison import compare
@@ -130,3 +132,59 @@ def test_a_comparison_and_a_verification_take_the_place_of_estimates(done):
     assert "8.00 times better" in report.lede
     own = found.final.set_index("method").loc["RidgeInteractions", "mape"]
     assert dict(report.facts)["error of predictions (MAPE)"] == f"{own:.3g} %"
+
+
+def with_source(model) -> tuple[Campaign, State]:
+    """A finished campaign whose target gains from spinning, as its source did not."""
+    rng = np.random.default_rng(1)
+    rows = [
+        Measurement(
+            {"threads": threads, "spin": spin},
+            "laptop",
+            Status.OK,
+            {"latency": 4 / threads * np.exp(0.02 * rng.normal())},
+        )
+        for threads in range(1, 9)
+        for spin in (False, True)
+    ]
+    source = MeasurementTable.from_measurements(
+        rows, space=SPACE, metrics=[Metric("latency", "ms")], environments=[Environment("laptop")]
+    )
+    plan = campaign(model, source=source)
+    state = plan.start()
+    for _ in range(12):
+        state, (trial,) = plan.ask(state, belief=plan.believe(state))
+        threads, spin = trial.configuration["threads"], trial.configuration["spin"]
+        latency = 8 / threads * (0.5 if spin else 1.0) * np.exp(0.02 * rng.normal())
+        measurement = Measurement(
+            trial.configuration, "board", Status.OK, {"latency": latency}, seconds=2.0
+        )
+        state = plan.tell(state, trial.number, measurement)
+    return plan, state
+
+
+def test_what_changed_since_the_source_is_told():
+    plan, state = with_source(TransferGP())
+    change = campaign_report(plan, state, plan.fit(state), title="Board").change
+    assert change is not None
+    assert (change.source, change.target, change.log) == ("laptop", "board", True)
+    assert change.effects is not None
+    assert change.effects.loc[0, "option"] == "spin"
+    assert "spin" in change.sure
+    assert "threads" not in change.sure
+
+
+def test_a_model_that_cannot_tell_what_changed_says_so():
+    for model in (RidgeInteractions(), TargetOnlyGP()):
+        plan, state = with_source(model)
+        change = campaign_report(plan, state, plan.fit(state), title="Board").change
+        assert change is not None
+        assert change.effects is None
+        assert "no joint belief about laptop and board" in change.note
+    plan = campaign()
+    assert campaign_report(plan, plan.start(), None, title="Board").change is None
+
+
+def test_without_a_source_nothing_changed(done):
+    plan, state, fitted = done
+    assert campaign_report(plan, state, fitted, title="Board").change is None

@@ -9,7 +9,7 @@ import pytest
 
 from bayestl.data.measurement import Metric
 from bayestl.errors import FileError
-from bayestl.report.content import Improvement, Report
+from bayestl.report.content import Change, Improvement, Report
 from bayestl.report.page import write
 
 VOID = {"meta", "img", "input", "br", "link", "hr"}
@@ -123,6 +123,25 @@ def test_the_numbers_are_on_the_page(page):
     assert "1 of 3 options changed" in text
     assert "90 %" in text
     assert "The governor is powersave." in text
+    assert "Surely different: threads. " in text
+    assert "0.40 to 0.60" in text
+
+
+def test_changes_are_listed_or_it_is_said_why_not(make_report, tmp_path):
+    def text(change: Change) -> str:
+        return " ".join(Page(write(make_report(change=change), tmp_path).read_text()).text.split())
+
+    effects = make_report().change.effects
+    unsure = text(Change("a", "b", effects.assign(probability=0.5)))
+    assert "No option or pair of options is known to act differently." in unsure
+    assert "What changed from a to b" in unsure
+    many = pd.concat([effects] * 5, ignore_index=True).assign(
+        option=[f"o{i}" for i in range(15)], other="", probability=0.95
+    )
+    assert "Surely different: o0, o1, o2, o3, o4, o5, o6, o7 and 7 more." in text(
+        Change("a", "b", many)
+    )
+    assert "It cannot." in text(Change("a", "b", note="It cannot."))
 
 
 def test_equal_content_gives_equal_bytes(make_report, folder, tmp_path):
@@ -146,6 +165,7 @@ def test_markup_in_the_content_is_shown_as_text(make_report, tmp_path):
         predictions=make_report().predictions.replace("TransferGP", evil),
         effects=make_report().effects.assign(option=evil, best=evil),
         correlation=pd.DataFrame([[1.0, 0.5], [0.5, 1.0]], [evil, "b"], [evil, "b"]),
+        change=Change(evil, evil, make_report().change.effects.assign(option=evil, other=evil)),
         failures=pd.DataFrame({"status": [evil], "count": [1], "example": [evil]}),
         warnings=[evil],
         provenance={evil: evil},
