@@ -22,6 +22,17 @@ MODELS = {
     "BoostedTrees": "bayestl.baselines.trees",
     "PooledBoostedTrees": "bayestl.baselines.trees",
     "RidgeInteractions": "bayestl.baselines.ridge",
+    "SparseNetwork": "bayestl.baselines.sparse_network",
+    "Conformal": "bayestl.models.conformalized",
+    "DirectTransfer": "bayestl.transfer.model_shift",
+    "OffsetShift": "bayestl.transfer.model_shift",
+    "LinearShift": "bayestl.transfer.model_shift",
+    "NonlinearShift": "bayestl.transfer.model_shift",
+    "GuidedSampling": "bayestl.transfer.guided_sampling",
+    "SourceValuesRidge": "bayestl.transfer.source_values",
+    "Bellwether": "bayestl.transfer.bellwether",
+    "RankingWeightedEnsemble": "bayestl.transfer.source_ensemble",
+    "SequentialMetaLearning": "bayestl.transfer.sequential_network",
 }
 ACQUISITIONS = {
     "IntegratedVariance": "bayestl.acquisition.variance",
@@ -30,14 +41,19 @@ ACQUISITIONS = {
     "RandomSampling": "bayestl.acquisition.uninformed",
 }
 
+_NESTED = Model.__name__  # the annotation of a parameter that is a recipe itself
+
 
 def model_recipe(description: str | Mapping[str, Any]) -> Model:
     """The model of that name, with parameters: ``{"name": "LMCGP", "latents": 2}``.
 
+    A model around another names it likewise: ``{"name": "LinearShift", "base": "RandomForest"}``.
+
     Raises
     ------
     SpecificationError
-        For an unknown name or parameter, or a value of another kind than the default.
+        For an unknown name or parameter, one that is missing, or a value of another kind than
+        the default.
     """
     return _recipe("model", MODELS, description)
 
@@ -54,7 +70,8 @@ def recipe_to_dict(recipe: Any) -> dict[str, Any]:
 
 
 def _recipe(what: str, homes: Mapping[str, str], description: str | Mapping[str, Any]) -> Any:
-    values = dict(description) if isinstance(description, Mapping) else {"name": description}
+    given = description if isinstance(description, Mapping) else {"name": description}
+    values: dict[str, Any] = dict(given)
     name = values.pop("name", None)
     if not isinstance(name, str) or name not in homes:
         raise SpecificationError(
@@ -68,7 +85,13 @@ def _recipe(what: str, homes: Mapping[str, str], description: str | Mapping[str,
             raise SpecificationError(
                 f"{what} {name} has no parameter {key!r}; expected one of {', '.join(known)}"
             )
-        values[key] = _checked(f"{what} {name}: {key}", value, known[key])
+        if known[key].type == _NESTED:
+            values[key] = model_recipe(value)
+        else:
+            values[key] = _checked(f"{what} {name}: {key}", value, known[key])
+    for key, parameter in known.items():
+        if key not in values and parameter.default is parameter.default_factory is MISSING:
+            raise SpecificationError(f"{what} {name} needs the parameter {key!r}")
     return kind(**values)
 
 
@@ -90,4 +113,6 @@ def _checked(what: str, value: Any, parameter: Field[Any]) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
+    if type(value).__name__ in MODELS:
+        return recipe_to_dict(value)
     return value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)

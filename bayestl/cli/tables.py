@@ -28,7 +28,7 @@ EnvironmentColumn = Annotated[
 StatusColumn = Annotated[
     str | None, typer.Option(help="For CSV: the column that says how a measurement ended.")
 ]
-ModelName = Annotated[str, typer.Option(help="TransferGP, MultiTaskGP, LMCGP, RandomForest, ...")]
+ModelName = Annotated[str, typer.Option(help="TransferGP, LMCGP, LinearShift, RandomForest, ...")]
 Parameters = Annotated[
     list[str] | None,
     typer.Option("--parameter", help="key=value of the model, repeatable, such as latents=3."),
