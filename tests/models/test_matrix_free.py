@@ -76,6 +76,13 @@ def test_what_is_left_out_makes_the_variance_wider_never_narrower(covariance, z,
     assert gaps[-1] < 1e-6
 
 
+def test_landmarks_spare_iterations(covariance, z):
+    counts = [MatrixFree.of(covariance, z, rank)[0].iterations for rank in (3, 12, 30, 60)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > 10
+    assert counts[-1] <= 3
+
+
 def test_repeats_are_landmarks_once(covariance, z):
     repeated = Covariance(covariance.kernel, covariance.x.repeat(3, 1), covariance.noise.repeat(3))
     found, alpha = MatrixFree.of(repeated, z.repeat(3), rank=100)
