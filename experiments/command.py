@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import subprocess
@@ -81,10 +82,11 @@ def publish(result: Mapping[str, Any], arguments: argparse.Namespace) -> None:
         "bayestl": version("bayestl"),
         "python": platform.python_version(),
     }
+    told = _finite({**known, **result})
     if arguments.json == "-":
-        print(json.dumps({**known, **result}, allow_nan=False))
+        print(json.dumps(told, allow_nan=False))
         return
-    text = json.dumps({**known, **result}, indent=1, allow_nan=False) + "\n"
+    text = json.dumps(told, indent=1, allow_nan=False) + "\n"
     write_whole(arguments.json, lambda file: file.write(text.encode()))
 
 
@@ -109,6 +111,15 @@ def _command() -> str:
         else:
             words.append(word)
     return " ".join(["python -m", *words])
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for what JSON has no number for: NaN, and the ratio of a failure."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _commit() -> str:

@@ -1,4 +1,3 @@
-
 import pytest
 
 from bayestl.measure import disturbance as module
