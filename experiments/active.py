@@ -130,6 +130,9 @@ def main() -> None:
     shares = spread(needed, ["matched", "method"], "share")
     print("Measurements over those that random ones need for the same error:")
     print(shares.to_string(float_format="{:.2f}".format), "\n")
+    across = across_scenarios(means)
+    print("The same on the geometric mean over the scenarios:")
+    print(across.to_string(float_format="{:.2f}".format), "\n")
     alone = frame[frame["method"].str.startswith(ALONE_PREFIX)]
     needed_alone = measurements_needed(alone, f"{ALONE_PREFIX}{RANDOM}")
     shares_alone = spread(needed_alone, ["matched", "method"], "share")
@@ -147,6 +150,7 @@ def main() -> None:
         "mape": _records(means.reset_index()),
         "shares": _records(shares.reset_index()),
         "needed": _records(needed),
+        "across": _records(across.reset_index()),
         "shares_target_only": _records(shares_alone.reset_index()),
         "needed_target_only": _records(needed_alone),
         "search": _records(found.reset_index()),
@@ -189,6 +193,19 @@ def measurements_needed(frame: pd.DataFrame, reference: str) -> pd.DataFrame:
                 rows.append((scenario, method, matched, wanted, needed, needed / own))
     columns = ["scenario", "method", "matched", "error", "needed", "share"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def across_scenarios(means: pd.DataFrame) -> pd.DataFrame:
+    """method x entry of `MATCHED`: the share of random ones' measurements on the mean's curve.
+
+    Parameters
+    ----------
+    means : method x budget, see `overall`
+    """
+    curves = means.rename_axis("method").reset_index().melt("method", None, "budget", "mape")
+    one = curves.assign(scenario="all", seed=0, error="")
+    needed = measurements_needed(one.astype({"budget": int}), RANDOM)
+    return needed.pivot_table(index="method", columns="matched", values="share", sort=False)
 
 
 def first_reached(curve: pd.Series, wanted: float) -> float:
@@ -343,6 +360,7 @@ def draw(frame: pd.DataFrame, regrets: pd.DataFrame, *, theme: Theme = LIGHT) ->
         labels.append((float(curve.iloc[-1]), str(method), colour))
     for axis, values in ((above.xaxis, means.columns), (above.yaxis, means)):
         scale(axis, np.asarray(values, dtype=float), log=True)
+    above.set_xticks(means.columns, [str(budget) for budget in means.columns])
     headed(above, "To model", "geometric mean over scenarios of the mean error", theme)
     above.set_xlabel("target measurements")
     above.set_ylabel("mean absolute percentage error")

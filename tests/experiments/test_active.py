@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from staged_study import scenario
 
 from bayestl.models.sequential import SequentialGP
 from bayestl.study.method import Method
 from experiments import active
 from experiments.active import (
     Ranked,
+    across_scenarios,
     draw,
     first_reached,
     measurements_needed,
@@ -23,6 +23,7 @@ from experiments.active import (
     spread,
     steps_needed,
 )
+from tests.staged_study import scenario
 
 NEVER = float("inf")
 
@@ -62,6 +63,15 @@ def test_a_share_is_over_what_the_reference_itself_needs():
     assert needed["share"]["better"].to_list() == pytest.approx([0.5, 0.5, 0.5])
     assert needed["share"]["worse"].to_list() == [4, NEVER, NEVER]
     assert needed["error"]["worse"].to_list() == [8, 4, 4]
+
+
+def test_the_mean_curve_has_shares_of_its_own():
+    first, second = frame(random=(16, 8, 4, 2), other=(8, 4, 2, 1)), frame(random=(4, 2, 1, 0.5))
+    second = pd.concat([second, frame(other=(9, 8, 7, 6))]).assign(scenario="t")
+    means = overall(pd.concat([first, second]))
+    assert across_scenarios(means).loc["random"].to_list() == [1, 1, 1]
+    needed = first_reached(means.loc["other"], 4.0)
+    assert across_scenarios(means).loc["other", 10] == pytest.approx(needed / 10)
 
 
 def test_a_scenario_counts_by_its_mean_over_the_seeds():
