@@ -39,6 +39,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from bayestl.data.table import MeasurementTable
 from bayestl.datasets.repository import DATA_VARIABLE
@@ -79,6 +80,9 @@ MATCHED = "RF"
 
 MARK = 0.9
 """What the errors of both forests have to correlate by."""
+
+DECADES = 100
+"""A panel whose errors span more than this ratio has room for ticks at powers of ten alone."""
 
 QUICK = ("imagemagick",)
 
@@ -267,6 +271,8 @@ def draw(table: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
             axes.plot(errors_of, [at] * len(errors_of), "o", ms=3, color=colour, alpha=0.45)
             axes.plot([errors_of.mean()], [at], "|", ms=9, mew=2.0, color=colour)
         scale(axes.xaxis, rows["error"].to_numpy(), log=True)
+        if rows["error"].max() > DECADES * rows["error"].min():
+            axes.xaxis.set_major_locator(LogLocator())
         axes.set_title(system, pad=6)
         axes.tick_params(length=0)
     panels[0].set_yticks(list(height.values()), list(height))
