@@ -1,7 +1,7 @@
 """Latency of NAS-Bench-201 networks on new devices, in HELP's protocol: who orders them best?
 
     BAYESTL_DATA=FOLDER python -m experiments.help [--quick] [--seeds 3] [--workers 2]
-        [--cache FOLDER] [--json FILE] [--figure FILE]
+        [--pool trimmed|whole] [--cache FOLDER] [--json FILE] [--figure FILE]
 
 HELP (Lee et al., NeurIPS 2021) learns from nine devices and orders 1,000 other networks on six
 new ones by 10 measurements there, and 10 more of reference networks: 20 in all. Its score is the
@@ -312,7 +312,9 @@ QUICK_METHODS = ("TransferGP", "TransferGP, no log, chosen", "OperationCosts", "
 
 
 def main() -> None:
-    arguments = parser(__doc__, seeds=3).parse_args()
+    options = parser(__doc__, seeds=3)
+    options.add_argument("--pool", choices=("trimmed", "whole"), help="one of them; both if unset")
+    arguments = options.parse_args()
     proxies = flops_correlations()
     print("Spearman correlation of FLOPs, trimmed:")
     print(proxies.to_string(float_format="{:.3f}".format), "\n")
@@ -340,8 +342,9 @@ def studies(arguments: Any) -> list[Study]:
         cells: Sequence[Scenario] = [scenario(d, counts=True) for d in ("fpga", "raspi4")]
         return [Study(cells, {name: METHODS[name] for name in QUICK_METHODS}, BUDGETS, [0])]
     seeds = range(arguments.seeds)
-    cells = [NasBench(d, t, c) for t in (True, False) for c in (True, False) for d in TARGETS]
-    paired = [NasBench(d, trimmed=t, everywhere=True) for t in (True, False) for d in TARGETS]
+    pools = [t for t in (True, False) if arguments.pool in (None, "trimmed" if t else "whole")]
+    cells = [NasBench(d, t, c) for t in pools for c in (True, False) for d in TARGETS]
+    paired = [NasBench(d, trimmed=t, everywhere=True) for t in pools for d in TARGETS]
     return [
         Study(cells, METHODS, BUDGETS, seeds),
         Study(paired, WITH_SOURCES_EVERYWHERE, BUDGETS, seeds),
