@@ -7,6 +7,7 @@ began to RUNS.
 """
 
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -172,4 +173,6 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
+    # where tests run in the background, an interrupt would be ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     serve()

@@ -122,7 +122,7 @@ def acknowledged(path: Path, count: int) -> None:
 
 def test_ctrl_c_ends_cleanly_and_the_campaign_goes_on(rehearsal, server, tmp_path):
     path = tmp_path / "store.sqlite"
-    child = begin(server, path, 1.0)  # time enough to interrupt it on a busy machine
+    child = begin(server, path, 0.5)  # time enough to interrupt it on a busy machine
     acknowledged(path, 2)
     os.kill(child, signal.SIGINT)
     assert end(server) == 0
