@@ -1,7 +1,12 @@
-"""Recipes that fit the same sources once, for experiments that transfer from them many times."""
+"""Recipes that fit the same sources once, for experiments that transfer from them many times.
+
+What is kept belongs to everything that it was fitted to, the space and the configurations as well
+as the values: one pool of measurements is often described in two ways.
+"""
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import sha256
@@ -25,8 +30,8 @@ class Remembered:
 
     def fit(self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0) -> Fitted:
         """The recipe fitted to the table, or what it was fitted to the same table before."""
-        values = table.usable(metric).frame[metric].to_numpy(dtype=float).tobytes()
-        key = sha256(values + f"{self.recipe} {metric} {target} {seed}".encode()).hexdigest()
+        rows = table.usable(metric).frame
+        key = _key(self.recipe, table, rows, metric, target, seed)
         if key not in _FITS:
             _FITS[key] = self.recipe.fit(table, metric=metric, target=target, seed=seed)
         _FITS.move_to_end(key)
@@ -37,7 +42,10 @@ class Remembered:
 
 @dataclass(frozen=True)
 class RememberedSources:
-    """A recipe that is refitted where its sources are known; which `Refits` says changes no bit."""
+    """A recipe that is refitted where its sources are known; which `Refits` says changes no bit.
+
+    Where `Remembered` waits for the very table, this takes one with other rows of the target.
+    """
 
     recipe: Model
 
@@ -45,11 +53,7 @@ class RememberedSources:
         """The recipe fitted to the table, its sources taken over from an earlier fit."""
         usable = table.usable(metric).frame
         sources = usable[(usable[ENVIRONMENT] != target).to_numpy()]
-        seal = sha256(f"{self.recipe} {metric} {target} {table.space!r}".encode())
-        seal.update(
-            pd.util.hash_pandas_object(sources.astype(str), index=False).to_numpy().tobytes()
-        )
-        key = seal.hexdigest()
+        key = _key(self.recipe, table, sources, metric, target)
         if key in _REFITTABLE:
             fitted = _REFITTABLE[key].refit(table, seed)
         else:
@@ -60,3 +64,11 @@ class RememberedSources:
         while len(_REFITTABLE) > _REFITTABLE_KEPT:
             _REFITTABLE.popitem(last=False)
         return fitted
+
+
+def _key(recipe: Model, table: MeasurementTable, rows: pd.DataFrame, *asked: str | int) -> str:
+    """64 hexadecimal digits of the recipe, what is asked, the table's schema and these rows."""
+    schema = json.dumps(table.schema.to_dict(), sort_keys=True)
+    seal = sha256(f"{recipe} {asked} {schema}".encode())
+    seal.update(pd.util.hash_pandas_object(rows.astype(str), index=False).to_numpy().tobytes())
+    return seal.hexdigest()

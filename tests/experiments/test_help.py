@@ -8,8 +8,6 @@ import pytest
 
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
 from bayestl.datasets.help import EDGES, OPERATIONS, SPACE
-from bayestl.models.transfer_gp import TransferGP
-from experiments import remembered
 from experiments.help import (
     KNOWN,
     PUBLISHED,
@@ -25,7 +23,6 @@ from experiments.help import (
     ranking,
     summarise,
 )
-from experiments.remembered import RememberedSources
 
 REAL = pytest.mark.skipif("BAYESTL_DATA" not in os.environ, reason="needs BAYESTL_DATA")
 
@@ -71,24 +68,6 @@ def test_a_mixture_of_two_sources_is_found_at_networks_that_none_has_measured():
 def test_the_middle_leaves_a_tenth_out_at_either_end():
     latency = np.array([9.0, 5, 3, 1, 7, 2, 8, 4, 6, 10, 99, 0])
     assert sorted(latency[middle(np.arange(10), latency)]) == [2, 3, 4, 5, 6, 7, 8, 9]
-
-
-def test_taking_over_sources_changes_nothing(monkeypatch):
-    monkeypatch.setattr(remembered, "_REFITTABLE", type(remembered._REFITTABLE)())
-    costs = dict(zip(OPERATIONS, range(5), strict=True))
-    source = networks(costs, 25)
-    source = MeasurementTable.from_frame(
-        source.frame.assign(**{ENVIRONMENT: "source"}), options=SPACE, metrics={"latency": "ms"}
-    )
-    pool = networks(costs, 12, seed=1)
-    recipe = RememberedSources(TransferGP())
-    for rows in ([0, 1, 2], range(6)):
-        train = MeasurementTable.concat([source, pool.select(list(rows))])
-        fitted = recipe.fit(train, metric="latency", target=TARGET)
-        fresh = TransferGP().fit(train, metric="latency", target=TARGET)
-        asked = pool.configurations()
-        assert fitted.predict(asked).equals(fresh.predict(asked))
-    assert len(remembered._REFITTABLE) == 1
 
 
 def frame_of(*rows):
