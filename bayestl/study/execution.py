@@ -86,20 +86,27 @@ def _in_processes(tasks: Iterable[Work], keep: Keep, workers: int) -> None:
 def _until_a_death(tasks: Iterator[Work], keep: Keep, workers: int) -> list[Work]:
     """Do the tasks in fresh processes; what was handed out and not done when one of them dies."""
     running: dict[Future[list[Row]], Work] = {}
+    lost: list[Work] = []
     pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_end_with_parent)
     try:
         while True:
-            for task in islice(tasks, AHEAD * workers - len(running)):
-                running[pool.submit(_all_rows, task)] = task
+            for task in islice(tasks, 0 if lost else AHEAD * workers - len(running)):
+                try:
+                    running[pool.submit(_all_rows, task)] = task
+                except BrokenProcessPool:  # since the last answer
+                    lost.append(task)
+                    break
             if not running:
-                return []
+                return lost
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                rows = future.result()
-                del running[future]
+                task = running.pop(future)
+                try:
+                    rows = future.result()
+                except BrokenProcessPool:
+                    lost.append(task)
+                    continue
                 for row in rows:
                     keep(row)
-    except BrokenProcessPool:
-        return list(running.values())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

@@ -88,8 +88,8 @@ class Study:
     ) -> Results:
         """Every cell, computed or read from the cache, in an order that does not depend on that.
 
-        A fit that fails is a cell with an `error` and no scores: it ends no study. A worker
-        that dies costs its cell alone, which is tried again; see `execution`.
+        A fit that fails is a cell with an `error` and no scores: it ends no study. Where a worker
+        dies, what it was doing is tried again; see `execution`.
 
         Parameters
         ----------
