@@ -58,8 +58,8 @@ from bayestl.study.study import Study
 from bayestl.transfer.guided_sampling import GuidedSampling
 from bayestl.transfer.model_shift import LinearShift
 from bayestl.transfer.source_values import SourceValuesRidge
-from bayestl.transfer.sources import SourcePredictions, examples_at_target, source_names
 from experiments.command import execution, parser, publish, publish_figure
+from bayestl.transfer.sources import SourcePredictions, Transfer, examples_at_target
 from experiments.remembered import Remembered, RememberedSources
 
 SOURCES = (
@@ -239,31 +239,11 @@ class SourceModelsRidge:
         self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
     ) -> FittedRegression:
         """The regression on the target's usable rows; see `Model.fit`."""
-        observations = Observations.of(table, metric, target, self.transform)
-        names = source_names(self, observations, metric)
-        sources = [table.of(name) for name in names]
-        features = SourcePredictions(
-            space=table.space,
-            scaling=observations.scaling,
-            models=tuple(
-                self.base.fit(source, metric=metric, target=name, seed=seed)
-                for name, source in zip(names, sources, strict=True)
-            ),
-            smallest=tuple(float(source.frame[metric].min()) for source in sources),
-            asked=frozenset(range(len(names))),
-        )
-        examples = examples_at_target(
-            table.of(target).usable(metric), metric, observations, features
-        )
-        return fitted_regression(
-            self,
-            table.metric(metric),
-            target,
-            observations,
-            features,
-            examples,
-            cross_validated(examples, fit=_ridge, seed=seed),
-        )
+        transfer = Transfer.of(self, table, metric, target)
+        features = SourcePredictions.by(self.base, transfer, seed)
+        examples = transfer.examples(features)
+        trained = cross_validated(examples, fit=_ridge, seed=seed)
+        return transfer.fitted(features, examples, trained)
 
 
 def _ridge(x: np.ndarray, z: np.ndarray, weights: np.ndarray) -> Regressor:

@@ -28,23 +28,12 @@ from bayestl.data.sampling import candidates
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError
-from bayestl.models.conformal import PRIOR_SIZE, Regressor
+from bayestl.models.conformal import Regressor
 from bayestl.models.encoding import Encoding
 from bayestl.models.observations import Observations
-from bayestl.models.regression import (
-    FittedRegression,
-    Trained,
-    cross_validated,
-    fitted_regression,
-)
+from bayestl.models.regression import FittedRegression, Trained, cross_validated
 from bayestl.models.scaling import TransformName
-from bayestl.transfer.sources import (
-    SHIFTED_SIZE,
-    examples_at_target,
-    few_points,
-    silent_sources,
-    source_names,
-)
+from bayestl.transfer.sources import Transfer, few_points
 
 MOST_TERMS = 40
 SIGNIFICANCE = 0.05
@@ -125,31 +114,19 @@ class GuidedSampling:
         FitError
             If no source has a usable row.
         """
-        observations = Observations.of(table, metric, target, self.transform)
-        names = source_names(self, observations, metric)
-        features = _selected(observations)
-        examples = examples_at_target(
-            table.of(target).usable(metric), metric, observations, features
-        )
+        transfer = Transfer.of(self, table, metric, target)
+        features = _selected(transfer.observations)
+        examples = transfer.examples(features)
         around = features.effects if self.prior == "source" else np.zeros(len(features.terms))
         train = partial(cross_validated, fit=partial(_estimated, around), seed=seed)
-        level = float(observations.z[~observations.is_target].mean())
-        trained = train(examples) if len(examples.z) else _unmeasured(level, features.effects)
-        return fitted_regression(
-            self,
-            table.metric(metric),
-            target,
-            observations,
+        level = float(transfer.observations.z[~transfer.observations.is_target].mean())
+        return transfer.fitted(
             features,
             examples,
-            trained,
-            size=SHIFTED_SIZE if len(examples.z) else PRIOR_SIZE,
-            warnings=(
-                *silent_sources(table, target, names),
-                *few_points(len(examples.z), len(names), ""),
-            ),
+            train(examples) if len(examples.z) else _unmeasured(level, features.effects),
+            warnings=few_points(len(examples.z), len(transfer.names)),
             details={
-                "sources": names,
+                "sources": transfer.names,
                 "options": features.options(),
                 "terms": tuple(" * ".join(features.options([term])) for term in features.terms),
             },
@@ -170,9 +147,7 @@ class GuidedSampling:
         SpaceError
             If valid ones are too rare to be found.
         """
-        observations = Observations.of(table, metric, target, self.transform)
-        source_names(self, observations, metric)
-        influential = _selected(observations).options()
+        influential = _selected(Transfer.of(self, table, metric, target).observations).options()
         space = table.space_of(target) if len(table.of(target)) else table.space
         fixed = {
             name: value

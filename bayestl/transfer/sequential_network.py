@@ -22,7 +22,6 @@ import numpy as np
 
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError
-from bayestl.models.conformal import PRIOR_SIZE
 from bayestl.models.network import ENOUGH_TO_SEARCH, Networks, Settings, Shape
 from bayestl.models.observations import Observations
 from bayestl.models.regression import (
@@ -30,17 +29,10 @@ from bayestl.models.regression import (
     FittedRegression,
     OptionFeatures,
     Trained,
-    fitted_regression,
     fold_members,
 )
 from bayestl.models.scaling import TransformName
-from bayestl.transfer.sources import (
-    SHIFTED_SIZE,
-    examples_at_target,
-    few_points,
-    silent_sources,
-    source_names,
-)
+from bayestl.transfer.sources import Transfer, few_points
 
 FOLDS = 5
 """Of CV+, in each of which the target is learnt anew, from the same network of the sources."""
@@ -86,31 +78,19 @@ class SequentialMetaLearning:
         FitError
             If no source has a usable row, or a value does not fit the transform.
         """
-        observations = Observations.of(table, metric, target, self.transform)
-        names = source_names(self, observations, metric)
-        rows = {name: _rows(observations, name) for name in names}
+        transfer = Transfer.of(self, table, metric, target)
+        rows = {name: _rows(transfer.observations, name) for name in transfer.names}
         errors = _errors(rows)
-        sequence = sorted(names, key=lambda name: -errors.get(name, 0.0))
+        sequence = sorted(transfer.names, key=lambda name: -errors.get(name, 0.0))
         learnt, settings = self._meta(rows, sequence, seed)
-        features = OptionFeatures(observations.encoding, 1)
-        examples = examples_at_target(
-            table.of(target).usable(metric), metric, observations, features
-        )
-        points = len(examples.z)
+        features = OptionFeatures(transfer.observations.encoding, 1)
+        examples = transfer.examples(features)
         rate = self._rate(learnt, examples, settings.penalty, seed)
-        return fitted_regression(
-            self,
-            table.metric(metric),
-            target,
-            observations,
+        return transfer.fitted(
             features,
             examples,
             self._trained(learnt, examples, settings.penalty, rate, seed),
-            size=SHIFTED_SIZE if points else PRIOR_SIZE,
-            warnings=(
-                *silent_sources(table, target, names),
-                *few_points(points, 1, ""),
-            ),
+            warnings=few_points(len(examples.z)),
             details={
                 "sequence": tuple(sequence),
                 "errors": errors,

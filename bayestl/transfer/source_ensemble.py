@@ -33,11 +33,10 @@ from bayestl.models.encoding import Encoding
 from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.gp import FittedGP, TargetOnlyGP
 from bayestl.models.model import QUANTILES, Configs, Diagnostics
-from bayestl.models.observations import Observations
 from bayestl.models.regression import FOLDS
 from bayestl.models.scaling import Scaling, TransformName
 from bayestl.transfer.shift import ENOUGH_TO_CHOOSE, offset
-from bayestl.transfer.sources import SHIFTED_SIZE, few_points, silent_sources, source_names
+from bayestl.transfer.sources import SHIFTED_SIZE, Transfer, few_points, silent_sources
 
 CLEARLY_WORSE = 95
 """Of the target's losses, the percentile that a source's median loss may not exceed."""
@@ -75,11 +74,11 @@ class RankingWeightedEnsemble:
         FitError
             If no source has a usable row, or a value does not fit the transform.
         """
-        observations = Observations.of(table, metric, target, self.transform)
+        transfer = Transfer.of(self, table, metric, target)
+        names, observations = transfer.names, transfer.observations
         scaling = observations.scaling
-        names = source_names(self, observations, metric)
         base = TargetOnlyGP("log" if scaling.log else "identity")
-        own = _sorted(table.of(target).usable(metric), metric)
+        own = _sorted(transfer.measured, metric)
         points = Points.of(own, metric, scaling)
         members = []
         for name in names:
@@ -101,7 +100,7 @@ class RankingWeightedEnsemble:
                 dropped=observations.dropped,
                 warnings=(
                     *silent_sources(table, target, names),
-                    *few_points(len(points.g), len(names), ""),
+                    *few_points(len(points.g), len(names)),
                     *_cautions(self, scaling, len(points.g)),
                 ),
                 details={

@@ -12,19 +12,12 @@ import pandas as pd
 from bayestl.data.space import ConfigSpace, Key
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
 from bayestl.errors import ConfigurationError
-from bayestl.models.conformal import PRIOR_SIZE, Regressor
+from bayestl.models.conformal import Regressor
 from bayestl.models.model import Configs
-from bayestl.models.observations import Observations
-from bayestl.models.regression import FittedRegression, cross_validated, fitted_regression
+from bayestl.models.regression import FittedRegression, cross_validated
 from bayestl.models.scaling import Scaling, TransformName
 from bayestl.transfer.shift import ENOUGH_TO_CHOOSE, offset, straight
-from bayestl.transfer.sources import (
-    SHIFTED_SIZE,
-    examples_at_target,
-    few_points,
-    silent_sources,
-    source_names,
-)
+from bayestl.transfer.sources import Transfer, examples_at_target, few_points
 
 PENALTIES = tuple(np.logspace(-4, 3, 22))
 """What the penalty is chosen from, by leave-one-out error."""
@@ -137,26 +130,17 @@ class SourceValuesRidge:
         UnknownEnvironment, TableError
             For a target or a metric that the table does not know.
         """
-        observations = Observations.of(table, metric, target, self.transform)
-        names = source_names(self, observations, metric)
+        transfer = Transfer.of(self, table, metric, target)
+        names, observations = transfer.names, transfer.observations
         features = SourceValues.in_table(table, metric, names, observations.scaling)
-        measured = table.of(target).usable(metric)
+        measured = transfer.measured
         covered = features.covers(measured.configurations())
         examples = examples_at_target(measured.select(covered), metric, observations, features)
-        points = len(examples.z)
-        fitted = fitted_regression(
-            self,
-            table.metric(metric),
-            target,
-            observations,
+        fitted = transfer.fitted(
             features,
             examples,
             cross_validated(examples, fit=_ridge, seed=seed),
-            size=SHIFTED_SIZE if points else PRIOR_SIZE,
-            warnings=(
-                *silent_sources(table, target, names),
-                *few_points(points, len(names), "a ridge regression"),
-            ),
+            warnings=few_points(len(examples.z), len(names), "a ridge regression"),
         )
         lacking = {"not measured in every source": int((~covered).sum())}
         diagnostics = replace(

@@ -7,7 +7,7 @@ nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from bayestl.data.space import ConfigSpace
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
 from bayestl.errors import FitError
 from bayestl.models.conformal import PRIOR_SIZE
-from bayestl.models.model import Fitted
+from bayestl.models.model import Fitted, Model
 from bayestl.models.observations import Observations
 from bayestl.models.regression import (
     Examples,
@@ -32,6 +32,80 @@ from bayestl.transfer.shift import ENOUGH_TO_CHOOSE, Line, Shift
 
 SHIFTED_SIZE = 1.0
 """An imagined residual once the target's level is known: the spread that the sources show."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One fit of a strategy: what the recipe is given, and which sources have something to say.
+
+    Parameters
+    ----------
+    recipe : the strategy, whose `transform` makes the observations
+    table, metric, target : see `Model.fit`
+    observations : the usable rows of every environment
+    names : the sources that have one, see `source_names`
+    """
+
+    recipe: Any
+    table: MeasurementTable
+    metric: str
+    target: str
+    observations: Observations
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, recipe: Any, table: MeasurementTable, metric: str, target: str) -> Transfer:
+        """The transfer that `recipe.fit` is asked for.
+
+        Raises
+        ------
+        FitError
+            If no source has a usable row, or a value does not fit the transform.
+        UnknownEnvironment, TableError
+            For a target or a metric that the table does not know.
+        """
+        observations = Observations.of(table, metric, target, recipe.transform)
+        names = source_names(recipe, observations, metric)
+        return cls(recipe, table, metric, target, observations, names)
+
+    @property
+    def measured(self) -> MeasurementTable:
+        """The target's usable rows."""
+        return self.table.of(self.target).usable(self.metric)
+
+    def examples(self, features: Features) -> Examples:
+        """See `examples_at_target`."""
+        return examples_at_target(self.measured, self.metric, self.observations, features)
+
+    def fitted(
+        self,
+        features: Features,
+        examples: Examples,
+        trained: Trained,
+        *,
+        size: float = SHIFTED_SIZE,
+        warnings: Iterable[str] = (),
+        details: Mapping[str, Any] | None = None,
+    ) -> FittedRegression:
+        """What was trained on the target's examples, with its intervals and diagnostics.
+
+        Parameters
+        ----------
+        size : of an imagined residual where the target was measured, see `HeldOut`
+        warnings, details : further ones for the diagnostics
+        """
+        return fitted_regression(
+            self.recipe,
+            self.table.metric(self.metric),
+            self.target,
+            self.observations,
+            features,
+            examples,
+            trained,
+            size=size if len(examples.z) else PRIOR_SIZE,
+            warnings=(*silent_sources(self.table, self.target, self.names), *warnings),
+            details=details,
+        )
 
 
 @dataclass(frozen=True)
@@ -52,6 +126,21 @@ class SourcePredictions:
     models: tuple[Fitted, ...]
     smallest: tuple[float, ...]
     asked: frozenset[int]
+
+    @classmethod
+    def by(cls, base: Model, transfer: Transfer, seed: int) -> SourcePredictions:
+        """The predictions of the recipe `base`, fitted to each source as if it were the target."""
+        table, metric, names = transfer.table, transfer.metric, transfer.names
+        rows = table.usable(metric).frame
+        return cls(
+            space=table.space,
+            scaling=transfer.observations.scaling,
+            models=tuple(
+                base.fit(table.of(name), metric=metric, target=name, seed=seed) for name in names
+            ),
+            smallest=tuple(float(rows[metric][rows[ENVIRONMENT] == name].min()) for name in names),
+            asked=frozenset(range(len(names))),
+        )
 
     def of(self, configurations: pd.DataFrame) -> np.ndarray:
         """(n, sources) features of canonical configurations."""
@@ -86,42 +175,23 @@ def fit_shift(
 
     Raises
     ------
-    FitError
-        If no source has a usable row, or a value does not fit the transform.
-    UnknownEnvironment, TableError
-        For a target or a metric that the table does not know.
+    FitError, UnknownEnvironment, TableError
+        As `Transfer.of`.
     """
-    observations = Observations.of(table, metric, target, recipe.transform)
-    names = source_names(recipe, observations, metric)
-    rows = table.usable(metric).frame
-    features = SourcePredictions(
-        space=table.space,
-        scaling=observations.scaling,
-        models=tuple(
-            recipe.base.fit(table.of(name), metric=metric, target=name, seed=seed) for name in names
-        ),
-        smallest=tuple(float(rows[metric][rows[ENVIRONMENT] == name].min()) for name in names),
-        asked=frozenset(range(len(names))),
-    )
-    measured = table.of(target).usable(metric)
-    examples = examples_at_target(measured, metric, observations, features)
-    points = len(examples.z)
+    transfer = Transfer.of(recipe, table, metric, target)
+    names, scaling = transfer.names, transfer.observations.scaling
+    features = SourcePredictions.by(recipe.base, transfer, seed)
+    examples = transfer.examples(features)
     trained = train(examples)
     shift, *members = (_shift(regressor) for regressor in (trained.regressor, *trained.members))
     asked = (source for each in (shift, *members) for source in each.sources)
-    spread = observations.scaling.spread
-    return fitted_regression(
-        recipe,
-        table.metric(metric),
-        target,
-        observations,
+    return transfer.fitted(
         replace(features, asked=frozenset(asked)),
         examples,
         trained,
-        size=size if points else PRIOR_SIZE,
+        size=size,
         warnings=(
-            *silent_sources(table, target, names),
-            *few_points(points, len(names), aim),
+            *few_points(len(examples.z), len(names), aim),
             *_odd_line(shift, names, aim),
             *(
                 f"{names[source]}: {warning}"
@@ -132,10 +202,10 @@ def fit_shift(
         details={
             "sources": tuple(names[source] for source in shift.sources),
             "leave_one_out": {
-                name: spread * error
+                name: scaling.spread * error
                 for name, error in zip(names, shift.errors, strict=False)  # none, or all
             },
-            **shift.curve.details(observations.scaling),
+            **shift.curve.details(scaling),
         },
     )
 
@@ -191,8 +261,15 @@ def silent_sources(table: MeasurementTable, target: str, names: Sequence[str]) -
         yield f"left out for want of a usable measurement: {', '.join(silent)}"
 
 
-def few_points(points: int, sources: int, aim: str) -> Iterator[str]:
-    """Warnings of what so few configurations of the target could not decide."""
+def few_points(points: int, sources: int = 1, aim: str = "") -> Iterator[str]:
+    """Warnings of what so few configurations of the target could not decide.
+
+    Parameters
+    ----------
+    points : how many there are
+    sources : among how many they would choose
+    aim : what would have been fitted beside an offset, in words
+    """
     if points >= ENOUGH_TO_CHOOSE:
         return
     if not points:
