@@ -16,30 +16,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError
-from bayestl.models.network import Networks, Settings, Shape
+from bayestl.models.network import DEPTHS, Networks, Settings, Shape
 from bayestl.models.regression import (
     Examples,
     FittedRegression,
     Trained,
+    cross_validated_together,
     fit_regression,
-    fold_members,
 )
 from bayestl.models.scaling import TransformName
-
-FOLDS = 5
-"""Of CV+, each of which has the settings that were found with all rows."""
-
-DEPTHS = (2, 3, 4, 5)
-"""Numbers of hidden layers that are tried."""
 
 
 @dataclass(frozen=True)
 class SparseNetwork:
     """Recipe: a network with an L1 penalty on its first layer, in the manner of DeepPerf.
 
-    Intervals are those of CV+.
+    Intervals are those of CV+, each fold with the settings that were found with all rows.
 
     Parameters
     ----------
@@ -74,16 +70,17 @@ class SparseNetwork:
         found = Settings.searched(
             fresh, x, z, examples.weights, depths=DEPTHS, steps=self.steps, seed=seed
         )
-        left_out = fold_members(examples, seed, FOLDS)
-        weights = examples.weights_without(left_out)
-        count = len(weights)
-        networks = fresh(found.depth, count).trained(
-            x,
-            z,
-            weights,
-            penalties=[found.penalty] * count,
-            rates=[found.rate] * count,
-            steps=self.steps,
-            seed=seed,
-        )
-        return Trained(networks[0], [networks[place] for place in range(1, count)], left_out)
+
+        def trained(weights: np.ndarray) -> Networks:
+            count = len(weights)
+            return fresh(found.depth, count).trained(
+                x,
+                z,
+                weights,
+                penalties=[found.penalty] * count,
+                rates=[found.rate] * count,
+                steps=self.steps,
+                seed=seed,
+            )
+
+        return cross_validated_together(examples, fit=trained, seed=seed)

@@ -22,9 +22,10 @@ from bayestl.models.fitting import one_thread
 BATCH = 128
 """Rows of a step; twice as many are one batch."""
 
+DEPTHS = (2, 3, 4, 5)
 RATES = (3e-3, 1e-2, 3e-2)
 PENALTIES = (0.0, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
-"""The grids of a search."""
+"""The grids of a search: hidden layers, rates, and penalties on the first layer."""
 
 SEARCHED_ROWS = 500
 ENOUGH_TO_SEARCH = 6
@@ -117,6 +118,9 @@ class Networks:
     def __len__(self) -> int:
         return len(self.flat)
 
+    def __iter__(self) -> Iterator[Network]:
+        return (self[place] for place in range(len(self)))
+
     def __getitem__(self, place: int) -> Network:
         layers = self.shape.unpacked(self.flat[[place]])
         return Network(tuple((w[0].numpy(), b[0, 0].numpy()) for w, b in layers))
@@ -127,7 +131,7 @@ class Networks:
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """(m, n) outputs for (n, p) features."""
-        return np.stack([self[place].predict(x) for place in range(len(self))])
+        return np.stack([network.predict(x) for network in self])
 
     def levelled(self, x: np.ndarray, z: np.ndarray, weights: np.ndarray) -> Networks:
         """The networks plus a constant each, so that their mean error is none.

@@ -8,7 +8,7 @@ regressors that left points out for the intervals.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,8 +30,8 @@ from bayestl.models.scaling import Scaling, quantile_column
 FOLDS = 10
 """Into how many folds the target's configurations are cut for CV+; fewer points, fewer folds."""
 
-FOLDS_OF_MANY = 5
-"""As `FOLDS`, where more than `MANY_ROWS` rows make every fold dear."""
+FEWER_FOLDS = 5
+"""As `FOLDS`, where more than `MANY_ROWS` rows, or what is trained, make every fold dear."""
 
 MANY_ROWS = 500
 
@@ -125,17 +125,6 @@ class Examples:
             repeats_row=row[at_target],
             repeats_z=z[at_target],
         )
-
-    def weights_without(self, left_out: np.ndarray) -> np.ndarray:
-        """(1 + members, n) weights, as they are and for each member: 0 for what it leaves out.
-
-        Parameters
-        ----------
-        left_out : (target rows, members), see `Trained`
-        """
-        weights = np.tile(self.weights, (1 + left_out.shape[1], 1))
-        weights[1:, self.is_target] *= ~left_out.T
-        return weights
 
 
 @dataclass(frozen=True)
@@ -333,7 +322,7 @@ def cross_validated(examples: Examples, *, fit: Fit, seed: int) -> Trained:
     """
     regressor = fit(examples.x, examples.z, examples.weights)
     rows = np.flatnonzero(examples.is_target)
-    left_out = fold_members(examples, seed)
+    left_out = _fold_members(examples, seed, FOLDS)
     members = []
     for fold in left_out.T:
         kept = np.ones(len(examples.z), dtype=bool)
@@ -342,13 +331,30 @@ def cross_validated(examples: Examples, *, fit: Fit, seed: int) -> Trained:
     return Trained(regressor, members, left_out)
 
 
-def fold_members(examples: Examples, seed: int, most: int = FOLDS) -> np.ndarray:
+def cross_validated_together(
+    examples: Examples, *, fit: Callable[[np.ndarray], Iterable[Regressor]], seed: int
+) -> Trained:
+    """As `cross_validated`, of regressors that are trained side by side, in fewer folds.
+
+    Parameters
+    ----------
+    fit : from (1 + folds, n) weights of the examples, 0 for one that is left out, to as many
+        regressors
+    """
+    left_out = _fold_members(examples, seed, FEWER_FOLDS)
+    weights = np.tile(examples.weights, (1 + left_out.shape[1], 1))
+    weights[1:, examples.is_target] *= ~left_out.T
+    regressor, *members = fit(weights)
+    return Trained(regressor, members, left_out)
+
+
+def _fold_members(examples: Examples, seed: int, most: int) -> np.ndarray:
     """(target rows, folds) which member leaves which row out: each row is left out by one.
 
     Without a fold where leaving the only row out leaves nothing to learn from.
     """
     count = int(examples.is_target.sum())
-    folds = min(most if len(examples.z) <= MANY_ROWS else FOLDS_OF_MANY, count)
+    folds = min(most if len(examples.z) <= MANY_ROWS else FEWER_FOLDS, count)
     if len(examples.z) < 2:
         folds = 0
     fold = np.random.default_rng(seed).permutation(count) % max(folds, 1)

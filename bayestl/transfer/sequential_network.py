@@ -17,28 +17,23 @@ and steps fewer, in batches.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError
-from bayestl.models.network import ENOUGH_TO_SEARCH, Networks, Settings, Shape
+from bayestl.models.network import DEPTHS, ENOUGH_TO_SEARCH, Networks, Settings, Shape
 from bayestl.models.observations import Observations
 from bayestl.models.regression import (
     Examples,
     FittedRegression,
     OptionFeatures,
     Trained,
-    fold_members,
+    cross_validated_together,
 )
 from bayestl.models.scaling import TransformName
 from bayestl.transfer.sources import Transfer, few_points
-
-FOLDS = 5
-"""Of CV+, in each of which the target is learnt anew, from the same network of the sources."""
-
-DEPTHS = (2, 3, 4, 5)
-"""Numbers of hidden layers that are tried."""
 
 FINE_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 """At which the target may be learnt: from hardly more than its level, to all but anew."""
@@ -51,7 +46,8 @@ CAREFUL_RATE = FINE_RATES[1]
 class SequentialMetaLearning:
     """Recipe: a network trained on the sources in sequence, then on the target, as SeMPL.
 
-    Intervals are those of CV+ over the target's configurations.
+    Intervals are those of CV+ over the target's configurations: each fold learns the target anew,
+    from the same network of the sources.
 
     Parameters
     ----------
@@ -135,10 +131,10 @@ class SequentialMetaLearning:
         """The network that has learnt the target, and one for each fold that it left out."""
         if not len(examples.z):
             return Trained(learnt[0], [], np.zeros((0, 0), dtype=bool))
-        left_out = fold_members(examples, seed, FOLDS)
-        weights = examples.weights_without(left_out)
-        networks = self._on(learnt, examples.x, examples.z, weights, penalty, rate, seed)
-        return Trained(networks[0], [networks[i] for i in range(1, len(weights))], left_out)
+        fit = partial(
+            self._on, learnt, examples.x, examples.z, penalty=penalty, rates=rate, seed=seed
+        )
+        return cross_validated_together(examples, fit=fit, seed=seed)
 
     def _on(
         self,

@@ -3,7 +3,12 @@ import pytest
 
 from bayestl.data.table import MeasurementTable
 from bayestl.models.observations import Observations
-from bayestl.models.regression import Examples, Trained, cross_validated
+from bayestl.models.regression import (
+    Examples,
+    Trained,
+    cross_validated,
+    cross_validated_together,
+)
 
 
 class Mean:
@@ -68,6 +73,28 @@ def test_every_target_row_is_judged_by_a_member_that_never_saw_it(measure):
         assert member.predict(np.zeros((1, 1)))[0] == pytest.approx(
             np.average(examples.z[kept], weights=examples.weights[kept])
         )
+
+
+def test_regressors_trained_side_by_side_leave_out_what_those_trained_alone_do(measure):
+    examples = examples_of(measure(8, 4))
+
+    def fit(weights):
+        return (Mean(examples.x, examples.z, row) for row in weights)
+
+    alone = cross_validated(examples, fit=Mean, seed=0)
+    together = cross_validated_together(examples, fit=fit, seed=0)
+    np.testing.assert_array_equal(together.left_out, alone.left_out)
+    for one, other in zip(
+        (together.regressor, *together.members), (alone.regressor, *alone.members), strict=True
+    ):
+        assert one.value == pytest.approx(other.value)
+
+
+def test_side_by_side_there_are_fewer_folds(measure):
+    examples = examples_of(measure(0, 9).of("board"))
+    trained = cross_validated_together(examples, fit=lambda weights: [*weights], seed=0)
+    np.testing.assert_array_equal(trained.left_out.sum(axis=1), 1)
+    assert len(trained.members) == 5
 
 
 def test_residuals_are_those_of_single_measurements(measure):
