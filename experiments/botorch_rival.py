@@ -24,9 +24,9 @@ from gpytorch.mlls import ExactMarginalLogLikelihood
 from bayestl.data.measurement import Metric
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
-from bayestl.errors import FitError, UnknownEnvironment
+from bayestl.errors import FitError
 from bayestl.models.encoding import Encoding
-from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where
+from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where, expect_target
 from bayestl.models.observations import Observations
 from bayestl.models.posterior import Posterior
 from bayestl.models.scaling import Scaling
@@ -147,8 +147,7 @@ class FittedBotorch:
         )
 
     def _features(self, frame: pd.DataFrame, environment: Where) -> torch.Tensor:
-        if environment not in (None, self.target):
-            raise UnknownEnvironment(f"fitted for {self.target!r} alone, got {environment!r}")
+        expect_target(self, environment)
         features = self.encoding.encode(frame)
         return torch.cat([features, torch.zeros(len(features), 1, dtype=features.dtype)], dim=-1)
 

@@ -16,6 +16,7 @@ import pandas as pd
 from bayestl.data.measurement import Metric
 from bayestl.data.space import ConfigSpace, Configuration
 from bayestl.data.table import MeasurementTable
+from bayestl.errors import UnknownEnvironment
 from bayestl.models.posterior import Posterior
 
 Configs = pd.DataFrame | Sequence[Mapping[str, Any]] | Sequence[Configuration]
@@ -107,6 +108,21 @@ class Fitted(Protocol):
         is included. `environment` is the target unless named.
         """
         ...
+
+
+def expect_target(fitted: Fitted, environment: Where) -> None:
+    """Refuse another environment than the one that a model was fitted for alone.
+
+    Raises
+    ------
+    UnknownEnvironment
+        If another one is named.
+    """
+    if environment not in (None, fitted.target):
+        raise UnknownEnvironment(
+            f"{fitted.diagnostics.model} was fitted for {fitted.target!r} alone; fit it with "
+            f"target={environment!r} to predict there"
+        )
 
 
 @runtime_checkable

@@ -19,10 +19,10 @@ import pandas as pd
 from bayestl.data.measurement import Metric
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
-from bayestl.errors import FitError, UnknownEnvironment
+from bayestl.errors import FitError
 from bayestl.models.conformal import FEW_POINTS, PRIOR_SIZE, HeldOut, Regressor
 from bayestl.models.encoding import Encoding
-from bayestl.models.model import QUANTILES, Configs, Diagnostics
+from bayestl.models.model import QUANTILES, Configs, Diagnostics, expect_target
 from bayestl.models.observations import Observations
 from bayestl.models.persistence import save
 from bayestl.models.scaling import Scaling, quantile_column
@@ -201,11 +201,7 @@ class FittedRegression:
         UnknownEnvironment
             For another environment than the target, for which nothing is calibrated.
         """
-        if environment not in (None, self.target):
-            raise UnknownEnvironment(
-                f"{self.diagnostics.model} was fitted for {self.target!r} alone; fit it with "
-                f"target={environment!r} to predict there"
-            )
+        expect_target(self, environment)
         columns = [quantile_column(level) for level in quantiles]
         frame = self.space.frame(configs)
         x = self.features.of(frame)

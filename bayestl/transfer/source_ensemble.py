@@ -26,13 +26,13 @@ import pandas as pd
 from bayestl.data.measurement import Metric
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
-from bayestl.errors import FitError, UnknownEnvironment
+from bayestl.errors import FitError
 from bayestl.models.blocks import in_blocks
 from bayestl.models.conformal import FEW_POINTS, PRIOR_POINTS, PRIOR_SIZE
 from bayestl.models.encoding import Encoding
 from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.gp import FittedGP, TargetOnlyGP
-from bayestl.models.model import QUANTILES, Configs, Diagnostics
+from bayestl.models.model import QUANTILES, Configs, Diagnostics, expect_target
 from bayestl.models.regression import FOLDS
 from bayestl.models.scaling import Scaling, TransformName
 from bayestl.transfer.shift import ENOUGH_TO_CHOOSE, offset
@@ -256,11 +256,7 @@ class FittedEnsemble:
         UnknownEnvironment
             For another environment than the target, for which nothing was weighted.
         """
-        if environment not in (None, self.target):
-            raise UnknownEnvironment(
-                f"{self.diagnostics.model} was fitted for {self.target!r} alone; fit it with "
-                f"target={environment!r} to predict there"
-            )
+        expect_target(self, environment)
 
         def answer(some: Configs) -> pd.DataFrame:
             frame = self.space.frame(some)
