@@ -9,6 +9,7 @@ import pytest
 from bayestl.baselines.estimator import lasso, support_vectors
 from bayestl.baselines.mean import Mean
 from bayestl.baselines.ridge import RidgeInteractions
+from bayestl.baselines.sparse_network import SparseNetwork
 from bayestl.baselines.trees import BoostedTrees, PooledBoostedTrees, RandomForest
 from bayestl.data.environment import Environment
 from bayestl.data.options import Boolean, Categorical, Ordinal
@@ -19,6 +20,7 @@ from bayestl.models.model import HasPosterior
 from bayestl.transfer.bellwether import Bellwether
 from bayestl.transfer.guided_sampling import GuidedSampling
 from bayestl.transfer.model_shift import DirectTransfer, LinearShift, NonlinearShift, OffsetShift
+from bayestl.transfer.sequential_network import SequentialMetaLearning
 from bayestl.transfer.source_values import SourceValuesRidge
 
 SPACE = ConfigSpace(
@@ -38,6 +40,7 @@ TARGET_ONLY = [
     Mean(),
     support_vectors(),
     lasso(),
+    SparseNetwork(width=16, steps=60),
 ]
 FOREST = RandomForest(trees=30)
 STRATEGIES = [
@@ -49,6 +52,7 @@ STRATEGIES = [
     GuidedSampling(),
     GuidedSampling(prior="source"),
     Bellwether(LinearShift(FOREST), judge=FOREST),
+    SequentialMetaLearning(width=8, steps=20),
 ]
 ALL = [*TARGET_ONLY, PooledBoostedTrees(), *STRATEGIES]
 BLIND = (Mean, DirectTransfer)  # to the options, or to how the target differs
