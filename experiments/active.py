@@ -117,7 +117,7 @@ SEARCHES: Mapping[str, Method] = {
 
 
 def main() -> None:
-    arguments = _arguments()
+    arguments = command.study_parser(__doc__, seeds=3).parse_args()
     wanted = chosen_scenarios(QUICK if arguments.quick else SCENARIOS)
     seeds = range(1 if arguments.quick else arguments.seeds)
     budgets = QUICK_BUDGETS if arguments.quick else BUDGETS
@@ -144,17 +144,18 @@ def main() -> None:
     found = spread(steps, ["method"], "steps")
     print(f"Measurements until within {WITHIN:.0%} of the best of the pool:")
     print(found.to_string(float_format="{:.2f}".format))
+    command.show_failures(frame)
     result = {
         "seeds": len(seeds),
-        "failures": frame.loc[frame["error"] != "", "method"].value_counts().to_dict(),
-        "mape": _records(means.reset_index()),
-        "shares": _records(shares.reset_index()),
-        "needed": _records(needed),
-        "across": _records(across.reset_index()),
-        "shares_target_only": _records(shares_alone.reset_index()),
-        "needed_target_only": _records(needed_alone),
-        "search": _records(found.reset_index()),
-        "steps": _records(steps),
+        "failures": command.failures(frame),
+        "mape": means.reset_index().to_dict("records"),
+        "shares": shares.reset_index().to_dict("records"),
+        "needed": needed.to_dict("records"),
+        "across": across.reset_index().to_dict("records"),
+        "shares_target_only": shares_alone.reset_index().to_dict("records"),
+        "needed_target_only": needed_alone.to_dict("records"),
+        "search": found.reset_index().to_dict("records"),
+        "steps": steps.to_dict("records"),
     }
     command.publish(result, arguments)
     command.publish_figure(draw(frame, regrets), arguments)
@@ -394,16 +395,6 @@ def _stored(path: Path) -> dict[str, Any] | None:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-
-
-def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:
-    """The rows as JSON values, in which nothing is infinite."""
-    plain = table.replace([np.inf, -np.inf], np.nan).astype(object)
-    return plain.where(plain.notna(), None).to_dict("records")
-
-
-def _arguments() -> argparse.Namespace:
-    return command.parser(__doc__, seeds=3).parse_args()
 
 
 if __name__ == "__main__":

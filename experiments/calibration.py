@@ -23,7 +23,6 @@ import pandas as pd
 
 from bayestl.models.model import Model
 from bayestl.report.study import NOMINAL, calibration
-from bayestl.study.statistics import failure_counts
 from bayestl.study.study import Study
 from experiments import command, few_shot
 from experiments.scenarios import available, scenarios, staged
@@ -53,7 +52,7 @@ IN_ALL, AT_EVERY_BUDGET = (0.87, 0.93), (0.80, 0.97)
 
 
 def main() -> None:
-    arguments = command.parser(__doc__, seeds=1).parse_args()
+    arguments = command.study_parser(__doc__, seeds=1).parse_args()
     every = [*scenarios(), *staged()]
     study = Study(
         available([s for s in every if not arguments.quick or s.name in QUICK]),
@@ -64,6 +63,7 @@ def main() -> None:
     frame = study.run(**command.execution(arguments)).frame
     result = verdict(frame)
     show(result)
+    command.show_failures(frame)
     command.publish(
         {"seeds": len(study.seeds), "scenarios": frame["scenario"].nunique(), **result}, arguments
     )
@@ -91,7 +91,7 @@ def verdict(frame: pd.DataFrame) -> dict[str, Any]:
         },
         "miscalibration": miscalibration(sound),
         "better_by": {score: advantages(sound, score) for score in ("crps", "nlpd")},
-        "failures": {name: int(n) for name, n in failure_counts(frame).items() if n},
+        "failures": command.failures(frame),
     }
 
 
@@ -132,8 +132,6 @@ def show(result: Mapping[str, Any]) -> None:
         f"\nmarks for {OURS}, {IN_ALL} in all and {AT_EVERY_BUDGET} at every budget: "
         f"{'met' if result['meets_marks'] else 'missed'}"
     )
-    if result["failures"]:
-        print(f"fits that failed: {result['failures']}")
 
 
 def _between(value: float, limits: tuple[float, float]) -> bool:

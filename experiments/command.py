@@ -15,30 +15,25 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from bayestl.data.files import write_whole
 from bayestl.measure import machine
+from bayestl.study.statistics import failure_counts
 
-RESULTS = Path(__file__).parent / "results"
 
-
-def parser(description: str | None, *, seeds: int) -> argparse.ArgumentParser:
+def parser(description: str | None) -> argparse.ArgumentParser:
     """The options that every experiment knows.
 
     Parameters
     ----------
     description : the experiment's docstring
-    seeds : how many draws it takes unless told
     """
     made = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--quick", action="store_true", help="a part of it, in seconds")
-    made.add_argument("--seeds", type=int, default=seeds, help=f"draws; {seeds} unless given")
-    made.add_argument("--workers", type=int, default=1, help="processes of one thread each")
-    made.add_argument("--cache", type=Path, help="folder that keeps every cell")
-    made.add_argument("--fresh", action="append", default=[], help="a method's cells to forget")
+    made.add_argument("--quick", action="store_true", help="a small part of it")
     made.add_argument(
         "--json",
         nargs="?",
@@ -46,6 +41,21 @@ def parser(description: str | None, *, seeds: int) -> argparse.ArgumentParser:
         metavar="FILE",
         help="write the result to a file; without a name print it, on the last line",
     )
+    return made
+
+
+def study_parser(description: str | None, *, seeds: int) -> argparse.ArgumentParser:
+    """Those, and the options of an experiment that is a study.
+
+    Parameters
+    ----------
+    seeds : how many draws it takes unless told
+    """
+    made = parser(description)
+    made.add_argument("--seeds", type=int, default=seeds, help=f"draws; {seeds} unless given")
+    made.add_argument("--workers", type=int, default=1, help="processes of one thread each")
+    made.add_argument("--cache", type=Path, help="folder that keeps every cell")
+    made.add_argument("--fresh", action="append", default=[], help="a method's cells to forget")
     made.add_argument(
         "--figure", type=Path, help="file that the figure is written to, .svg or .png"
     )
@@ -70,8 +80,23 @@ def execution(
     }
 
 
+def failures(frame: pd.DataFrame) -> dict[str, int]:
+    """Method -> how many of its fits failed, where one did; a result's `failures`."""
+    return {str(name): int(count) for name, count in failure_counts(frame).items() if count}
+
+
+def show_failures(frame: pd.DataFrame) -> None:
+    """Print every way in which a method's fits failed, and how often; nothing if none did."""
+    failed = frame.loc[frame["error"] != "", ["method", "error"]]
+    for (method, error), rows in failed.groupby(["method", "error"], sort=False):
+        print(f"{len(rows)} of {method}'s fits failed: {error}")
+
+
 def publish(result: Mapping[str, Any], arguments: argparse.Namespace) -> None:
-    """Write the result where `--json` says, with the command, the commit and the machine."""
+    """Write the result where `--json` says, with the command, the commit and the machine.
+
+    What is no finite number is null: JSON has no other, and a failure no ratio.
+    """
     if not arguments.json:
         return
     known = {
@@ -114,7 +139,6 @@ def _command() -> str:
 
 
 def _finite(value: Any) -> Any:
-    """The value with null for what JSON has no number for: NaN, and the ratio of a failure."""
     if isinstance(value, Mapping):
         return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

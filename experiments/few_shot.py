@@ -106,8 +106,8 @@ def main() -> None:
     cells = summarise_cells(rows)
     result = verdict(rows, cells, arguments.staged)
     show(cells, result, arguments.staged)
-    flat = cells.reset_index().astype(object)
-    result["cells"] = flat.where(flat.notna(), None).to_dict("records")  # JSON has no NaN
+    command.show_failures(rows)
+    result["cells"] = cells.reset_index().to_dict("records")
     command.publish({"seeds": len(seeds), **result}, arguments)
     command.publish_figure(error_against_budget(rows), arguments)
 
@@ -151,8 +151,7 @@ def verdict(rows: pd.DataFrame, cells: pd.DataFrame, is_staged: bool) -> dict[st
     ratio = cells["ratio"].dropna()
     ours = rows[rows["method"] == OURS]
     densities = rows[rows["nlpd"].notna()]
-    failed = rows[rows["error"] != ""]
-    result: dict[str, Any] = {"failures": failed["method"].value_counts().to_dict()}
+    result: dict[str, Any] = {"failures": command.failures(rows)}
     if len(ratio):
         worst = ratio.sort_values().reset_index().iloc[-1]
         result |= {
@@ -217,8 +216,6 @@ def show(cells: pd.DataFrame, result: Mapping[str, Any], is_staged: bool) -> Non
             "the mark is more than 0 for each"
         )
         print("median CPU seconds of a fit: " + _listed(result["fit_seconds"]))
-    if result["failures"]:
-        print(f"fits that failed: {result['failures']}")
 
 
 def _listed(figures: Mapping[Any, float]) -> str:
@@ -226,7 +223,7 @@ def _listed(figures: Mapping[Any, float]) -> str:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = command.parser(__doc__, seeds=10)
+    parser = command.study_parser(__doc__, seeds=10)
     parser.add_argument("--staged", action="store_true", help="sources that mislead instead")
     parser.add_argument("--scenario", action="append", help="part of a name; may be repeated")
     parser.add_argument("--budget", type=int, action="append", choices=BUDGETS)

@@ -58,8 +58,15 @@ from bayestl.study.study import Study
 from bayestl.transfer.guided_sampling import GuidedSampling
 from bayestl.transfer.model_shift import LinearShift
 from bayestl.transfer.source_values import SourceValuesRidge
-from experiments.command import execution, parser, publish, publish_figure
 from bayestl.transfer.sources import SourcePredictions, Transfer, examples_at_target
+from experiments.command import (
+    execution,
+    failures,
+    publish,
+    publish_figure,
+    show_failures,
+    study_parser,
+)
 from experiments.remembered import Remembered, RememberedSources
 
 SOURCES = (
@@ -292,7 +299,7 @@ QUICK_METHODS = ("TransferGP", "TransferGP, no log, chosen", "OperationCosts", "
 
 
 def main() -> None:
-    options = parser(__doc__, seeds=3)
+    options = study_parser(__doc__, seeds=3)
     options.add_argument("--pool", choices=("trimmed", "whole"), help="one of them; both if unset")
     arguments = options.parse_args()
     proxies = flops_correlations()
@@ -303,11 +310,13 @@ def main() -> None:
     table = summarise(frame)
     print(f"Mean Spearman correlation over the targets; HELP reports {HELP} (trimmed, 20):")
     print(table.to_string(float_format="{:.3f}".format))
+    show_failures(frame)
     devices = by_device(frame)
     result = {
         "published": {name: dict(zip(TARGETS, v, strict=True)) for name, v in PUBLISHED.items()},
         "flops": proxies.to_dict("index"),
         "seeds": arguments.seeds,
+        "failures": failures(frame),
         "means": _records(table),
         "devices": _records(devices),
     }
@@ -373,8 +382,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:
-    flat = table.reset_index().round(5).astype(object)
-    return flat.where(flat.notna(), None).to_dict("records")  # JSON has no NaN
+    return table.reset_index().round(5).to_dict("records")
 
 
 @drawn

@@ -32,7 +32,7 @@ from bayestl.models.model import Model
 from bayestl.report.study import ratio_against_budget
 from bayestl.study.metrics import spearman
 from bayestl.study.scenario import RecordedScenario
-from bayestl.study.statistics import against, failure_counts, geometric_mean, ratios
+from bayestl.study.statistics import against, geometric_mean, ratios
 from bayestl.study.study import Study
 from bayestl.transfer.source_ensemble import RankingWeightedEnsemble
 from experiments import command, few_shot
@@ -74,7 +74,7 @@ QUICK_METHODS = (OURS, REFERENCE, "LinearShift", "PooledBoostedTrees")
 
 
 def main() -> None:
-    arguments = command.parser(__doc__, seeds=2).parse_args()
+    arguments = command.study_parser(__doc__, seeds=2).parse_args()
     every = [*staged(), *real()]
     wanted = available([s for s in every if not arguments.quick or s.name in QUICK])
     study = Study(
@@ -87,6 +87,7 @@ def main() -> None:
     correlations = {s.name: rank_correlation(s) for s in wanted if s.group == "real"}
     result = verdict(frame)
     show(frame, result, correlations)
+    command.show_failures(frame)
     command.publish(
         {"seeds": len(study.seeds), "rank_correlation": correlations, **result}, arguments
     )
@@ -154,7 +155,7 @@ def verdict(frame: pd.DataFrame) -> dict[str, Any]:
         "claim": f"{OURS} is never more than {LIMIT - 1:.0%} worse than {REFERENCE}",
         "holds": methods[OURS]["cells_harmed"] == 0,
         "methods": methods,
-        "failures": {name: int(n) for name, n in failure_counts(frame).items() if n},
+        "failures": command.failures(frame),
     }
 
 
@@ -169,8 +170,6 @@ def show(frame: pd.DataFrame, result: Mapping[str, Any], correlations: Mapping[s
     methods = pd.DataFrame(result["methods"]).T[columns]
     print(f"\nover {REFERENCE}\n{methods.to_string(float_format='{:.2f}'.format)}")
     print(f"\n{result['claim']}: {'holds' if result['holds'] else 'does not hold'}")
-    if result["failures"]:
-        print(f"fits that failed: {result['failures']}")
 
 
 _ENGINES = (

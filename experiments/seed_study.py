@@ -88,7 +88,7 @@ SHOWN = (
 
 
 def main() -> None:
-    arguments = command.parser(__doc__, seeds=3).parse_args()
+    arguments = command.study_parser(__doc__, seeds=3).parse_args()
     wanted = available(scenarios())
     study = Study(
         wanted[::-6] if arguments.quick else wanted,
@@ -99,13 +99,14 @@ def main() -> None:
     results = study.run(**command.execution(arguments))
     answered = answers(results.frame)
     show(results.frame, answered)
+    command.show_failures(results.frame)
     means = cell_means(results.frame).groupby(level="budget").median()
     command.publish(
         {
             "scenarios": [scenario.name for scenario in study.scenarios],
             "seeds": len(study.seeds),
             "median_mape": {str(b): row.to_dict() for b, row in means.iterrows()},
-            "failures": results.failures["method"].value_counts().to_dict(),
+            "failures": command.failures(results.frame),
             **answered,
         },
         arguments,

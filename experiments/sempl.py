@@ -54,7 +54,7 @@ from bayestl.study.scenario import Split
 from bayestl.study.statistics import cell_means
 from bayestl.study.study import Results, Study
 from bayestl.transfer.source_values import SourceValuesRidge
-from experiments.command import execution, parser, publish, publish_figure
+from experiments.command import execution, publish, publish_figure, study_parser
 from experiments.remembered import RememberedSources
 
 SIZES: Mapping[str, tuple[int, ...]] = {
@@ -360,7 +360,7 @@ def _table(system: str) -> MeasurementTable:
 
 
 def _arguments() -> argparse.Namespace:
-    made = parser(__doc__, seeds=3)
+    made = study_parser(__doc__, seeds=3)
     made.add_argument("--system", action="append", choices=[*SYSTEMS], help="may be repeated")
     made.add_argument("--size", type=int, default=1, choices=range(1, 6), help="1 is the smallest")
     made.add_argument("--published", type=Path, help="CSV file of published results")

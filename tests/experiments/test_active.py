@@ -1,6 +1,5 @@
 """What chosen measurements spare: its arithmetic, its searches and their cache."""
 
-import json
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
@@ -151,11 +150,6 @@ def test_a_figure_names_every_method():
     )
     texts = [text.get_text() for axes in draw(some, regrets).axes for text in axes.texts]
     assert {"random", "target only, random", "expected improvement"} <= set(texts)
-
-
-def test_what_is_infinite_is_null_in_a_result():
-    (record,) = active._records(pd.DataFrame({"share": [NEVER], "method": ["m"]}))
-    assert json.loads(json.dumps(record, allow_nan=False)) == {"share": None, "method": "m"}
 
 
 def test_every_scenario_leaves_something_to_choose_and_to_judge():
