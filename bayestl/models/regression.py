@@ -75,7 +75,7 @@ class OptionFeatures:
     def of(self, configurations: pd.DataFrame) -> np.ndarray:
         """(n, p) features of canonical configurations in the target."""
         encoded = self.encoding.encode(configurations).numpy()
-        return _with_indicators(encoded, np.zeros(len(encoded)), self.environments)
+        return regressor_inputs(encoded, np.zeros(len(encoded)), self.environments)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Examples:
             weights[is_target] *= max(1.0, np.sqrt(weights[~is_target].sum() / n_target))
         at_target = is_target[row]
         return cls(
-            x=_with_indicators(rows[:, :-1], environment, len(observations.environments)),
+            x=regressor_inputs(rows[:, :-1], environment, len(observations.environments)),
             z=np.bincount(row, z) / counts,
             weights=weights,
             is_target=is_target,
@@ -357,11 +357,14 @@ def _fold_members(examples: Examples, seed: int, most: int) -> np.ndarray:
     return fold[:, None] == np.arange(folds)
 
 
-def _with_indicators(features: np.ndarray, environment: np.ndarray, count: int) -> np.ndarray:
-    """The features, and one indicator an environment where there are several."""
-    if count < 2:
-        return features
-    return np.column_stack([features, environment[:, None] == np.arange(count)])
+def regressor_inputs(encoded: np.ndarray, environment: np.ndarray, count: int) -> np.ndarray:
+    """(n, p) encoded options, and one indicator an environment where there are several.
+
+    A constant where that is nothing at all: a regressor wants a column.
+    """
+    if count > 1:
+        return np.column_stack([encoded, environment[:, None] == np.arange(count)])
+    return encoded if encoded.shape[1] else np.zeros((len(encoded), 1))
 
 
 def _warnings(recipe: Any, observations: Observations, held_out: HeldOut) -> Iterator[str]:

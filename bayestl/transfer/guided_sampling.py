@@ -244,7 +244,7 @@ def _least_squares(terms: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _criterion(residual: np.ndarray, columns: int, terms: int) -> float:
-    n, possible = len(residual), columns * (columns + 1) / 2
+    n, possible = len(residual), max(columns * (columns + 1) / 2, 1)
     misfit = n * np.log(max(residual @ residual / n, 1e-24))
     return float(misfit + terms * (np.log(n) + 2 * np.log(possible)))
 

@@ -31,6 +31,7 @@ from bayestl.models.regression import (
     OptionFeatures,
     Trained,
     cross_validated_together,
+    regressor_inputs,
 )
 from bayestl.models.scaling import TransformName
 from bayestl.transfer.sources import Transfer, few_points
@@ -166,7 +167,8 @@ class SequentialMetaLearning:
 def _rows(observations: Observations, name: str) -> tuple[np.ndarray, np.ndarray]:
     """(n, p) encoded options and (n,) values of one environment."""
     seen = observations.source(observations.environments.index(name))
-    return seen.x[:, :-1].numpy(), np.round(seen.z.numpy(), 9)
+    x = seen.x.numpy()
+    return regressor_inputs(x[:, :-1], x[:, -1], 1), np.round(seen.z.numpy(), 9)
 
 
 def _errors(rows: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:

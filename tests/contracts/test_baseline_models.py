@@ -200,6 +200,22 @@ def test_constant_measurements_predict_their_constant(recipe):
 
 
 @EVERY
+def test_where_no_option_varies_the_measurements_still_speak(recipe):
+    rows = [
+        {"mode": "only", "environment": environment, "latency": 5 + 0.1 * repeat}
+        for environment in ("laptop", "server", "board")
+        for repeat in range(5)
+    ]
+    data = MeasurementTable.from_frame(
+        pd.DataFrame(rows),
+        options=ConfigSpace({"mode": Categorical(("only",))}),
+        metrics={"latency": "ms"},
+    )
+    prediction = fit(recipe, data).predict([{"mode": "only"}])
+    assert prediction["q50"].item() == pytest.approx(5.2, rel=0.02)
+
+
+@EVERY
 def test_diagnostics_say_what_the_fit_stood_on(recipe):
     data = table(n_target=12)
     frame = data.frame.copy()
