@@ -124,7 +124,7 @@ class GuidedSampling:
             features,
             examples,
             train(examples) if len(examples.z) else _unmeasured(level, features.effects),
-            warnings=few_points(len(examples.z), len(transfer.names)),
+            warnings=few_points(len(examples.z)),
             details={
                 "sources": transfer.names,
                 "options": features.options(),

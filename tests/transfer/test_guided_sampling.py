@@ -66,6 +66,13 @@ def test_without_a_measurement_the_sources_speak(tabulate, truth, grid):
     assert any("nothing was measured" in warning for warning in fitted.diagnostics.warnings)
 
 
+def test_it_never_says_that_it_chooses_among_sources(tabulate, truth, some):
+    table = tabulate(
+        ("laptop", range(60), truth), ("server", range(60), truth), ("board", some(1), truth)
+    )
+    assert not any("choose by" in w for w in fit(GuidedSampling(), table).diagnostics.warnings)
+
+
 def test_the_design_varies_what_matters_alone(tabulate, grid):
     slow = np.where(grid["layout"] == "nhwc", 3.0, 1.0)
     table = tabulate(("laptop", range(60), slow), ("board", [], slow))
