@@ -342,8 +342,10 @@ class Explanation:
         if n:
             torch.cholesky_inverse(inverse, out=inverse)
         alpha = (inverse @ left.unsqueeze(-1)).squeeze(-1)
+        evidence = -0.5 * ((left * alpha).sum(-1) + log_determinant + n * math.log(2.0 * math.pi))
+        evidence[(info != 0) | ~torch.isfinite(evidence)] = -math.inf
         precision = inverse.diagonal(dim1=-2, dim2=-1).clone()
-        extra, paid = torch.zeros_like(left), torch.zeros(count, dtype=torch.float64)
+        extra = torch.zeros_like(left)
         most = 0 if n < FEW else max(n // MOST_OUTLIERS, 1)
         updates, found = torch.zeros(count, n, most, dtype=torch.float64), torch.arange(count)
         for already in range(most):
@@ -351,26 +353,22 @@ class Explanation:
             # an error squared over its variance is alpha squared over the precision
             worth = torch.where(extra[found] > 0, 0.0, gain(alpha[found], precision[found]))
             best, row = worth.max(-1)
-            found, row = found[best > cost], row[best > cost]  # whatever the other hypotheses hold
+            more = best > cost  # whatever the other hypotheses hold
+            found, row = found[more], row[more]
             if not len(found):
                 updates = updates[..., :already]
                 break
+            evidence[found] += best[more] - cost
             least = precision[found, row]
             added = (alpha[found, row] / least).square() - 1.0 / least
-            scale = 1.0 + added * least
             before = updates[found, :, :already]
             taken = before @ updates[found, row, :already].unsqueeze(-1)
             update = inverse[found, row] - taken.squeeze(-1)
-            update *= (added / scale).sqrt().unsqueeze(-1)
+            update *= (added / (1.0 + added * least)).sqrt().unsqueeze(-1)
             precision[found] -= update.square()
             alpha[found] -= update * (update * left[found]).sum(-1, keepdim=True)
-            log_determinant[found] += scale.log()
             extra[found, row] += added
-            paid[found] += cost
             updates[found, :, already] = update
-        evidence = -0.5 * ((left * alpha).sum(-1) + log_determinant + n * math.log(2.0 * math.pi))
-        usable = (info == 0) & torch.isfinite(evidence)
-        evidence = torch.where(usable, evidence - paid, -math.inf)
         return cls(evidence, extra, alpha, inverse, updates)
 
 
