@@ -33,6 +33,9 @@ from bayestl.study.statistics import (
 PANEL = (2.3, 2.1)
 """Inches of one of several panels, with what is written beside it."""
 
+LEGEND_LINES, LEGEND_LINE = 2, 0.18
+"""Lines of a legend that a figure has room for, and inches of a further one."""
+
 MOST_COLUMNS = 4
 MOST_METHODS = 7
 """As many methods have a colour of their own."""
@@ -166,7 +169,7 @@ def calibration(
     figure, panels = _grid(len(names))
     for position, (axes, name) in enumerate(zip(panels, names, strict=False)):
         spread = scenarios.xs(name, level="method")
-        low, high = (np.nanquantile(spread.to_numpy(float), share, axis=0) for share in BAND)
+        low, high = spread.astype(float).quantile(list(BAND)).to_numpy()
         colour = series_colour(theme, position)
         axes.axline((50, 50), (95, 95), color=theme.muted, linewidth=0.8, linestyle=(0, (4, 3)))
         for other in held.index.drop(name):
@@ -409,12 +412,14 @@ def _small_multiples(
     if set(every) - set(names):
         handles.append(Line2D([], [], color=theme.rule, linewidth=1.0))
         texts.append("other methods")
-    columns = max(1, int(figure.get_figwidth() / 1.95))
+    columns = max(1, min(len(texts), int(figure.get_figwidth() / 1.95)))
+    further = -(-len(texts) // columns) - LEGEND_LINES
+    figure.set_figheight(figure.get_figheight() + LEGEND_LINE * max(0, further))
     figure.legend(
         handles,
         texts,
         loc="outside upper left",
-        ncols=min(columns, len(texts)),
+        ncols=columns,
         frameon=False,
         fontsize=8.5,
         labelcolor=theme.ink,

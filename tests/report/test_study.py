@@ -72,6 +72,25 @@ def test_a_line_is_the_geometric_mean_over_scenarios_of_the_mean_over_seeds():
     assert {"A", "B", "other methods", "target measurements"} <= set(texts(drawn))
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_long_legend_leaves_the_panels_their_height_and_the_label_room(groups):
+    figures = []
+    for count in (2, 9):
+        frame = results(methods={f"a method of a name {i}": 1 + 0.3 * i for i in range(count)})
+        named = sorted(set(frame["group"]))[:groups]
+        figures.append(study.error_against_budget(frame[frame["group"].isin(named)]))
+    short, long = (
+        figure.axes[0].get_position().height * figure.get_figheight() for figure in figures
+    )
+    assert long > 0.85 * short
+    figure = figures[1]
+    text, panel = (
+        part.get_window_extent() for part in (figure.axes[0].yaxis.label, figure.axes[0])
+    )
+    assert panel.y0 - 5 <= text.y0
+    assert text.y1 <= panel.y1 + 5
+
+
 def test_a_band_holds_the_seeds():
     drawn = study.error_against_budget(results(seeds=11), methods=["A"])
     heights = drawn.axes[0].collections[0].get_paths()[0].vertices[:, 1]
@@ -121,13 +140,22 @@ def test_a_ratio_is_to_the_reference_and_the_worst_scenario_is_shown():
 
 def test_calibration_has_a_panel_a_method_and_leaves_failures_out():
     frame = results(methods={"A": 1.0, "C": 4.0})
-    failed = fail(frame, frame["method"] == "C")
-    failed.loc[failed["error"] != "", ["coverage50", "coverage90"]] = np.nan
-    where = (frame["method"] == "C") & (frame["seed"] == 0)
-    drawn = study.calibration(fail(frame, where), methods=["C", "A"])
+    failed = (frame["method"] == "C") & (frame["seed"] == 0)
+    frame.loc[failed, ["coverage50", "coverage90"]] = np.nan
+    drawn = study.calibration(fail(frame, failed), methods=["C", "A"])
     assert [axes.get_title(loc="left") for axes in drawn.axes if axes.get_visible()] == ["C", "A"]
     assert line(drawn.axes[0], LIGHT.series[0])[1] == pytest.approx([42, 72, 82, 87])
     assert {"90 % hold 82.0 %", "90 % hold 88.0 %"} <= set(texts(drawn))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_method_that_always_failed_has_an_empty_panel():
+    frame = results(methods={"A": 1.0, "C": 4.0})
+    failed = frame["method"] == "C"
+    frame.loc[failed, [f"coverage{p}" for p in (50, 80, 90, 95)]] = np.nan
+    drawn = study.calibration(fail(frame, failed), methods=["C", "A"])
+    assert np.isnan(line(drawn.axes[0], LIGHT.series[0])[1]).all()
+    assert {"90 % hold – %", "90 % hold 88.0 %"} <= set(texts(drawn))
 
 
 def test_a_heat_map_has_a_row_a_scenario_and_marks_failures_and_gaps():
@@ -192,3 +220,8 @@ def test_a_png_is_as_fine_as_its_size_allows_and_the_same_every_time(tmp_path):
 def test_names_are_text_and_no_markup():
     drawn = study.error_against_budget(results(methods={"$A$<b>": 1.0}))
     assert b"$A$&lt;b&gt;" in as_svg(drawn)
+
+
+def test_the_reference_alone_has_no_line():
+    drawn = study.ratio_against_budget(results(methods={"B": 1.0}), "B")
+    assert {"one", "two", "error over that of B"} <= set(texts(drawn))
