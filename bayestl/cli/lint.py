@@ -23,7 +23,7 @@ def lint(
     seed: tables.Seed = 0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what looks wrong with a table: copies, limits, outliers, units, odd repeats.
+    """Show what looks wrong with a table: copies, limits, aborted runs, outliers, units, repeats.
 
     \b
     bayestl lint measured.parquet

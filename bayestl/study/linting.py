@@ -35,6 +35,9 @@ REPEAT_FACTOR = 2.0
 CEILING_SHARE, CEILING_ROWS = 0.01, 3
 """A limit is a largest value that occurs in so many rows, where no other value does."""
 
+EARLY_FACTOR, EARLY_SHARE = 5.0, 0.05
+"""Runs end early where the next value is this many times larger, and no more than so many do."""
+
 UNIT_FACTOR, UNIT_CLOSENESS = 100.0, 0.15
 """A median this many times another's, within so many decades of a power of a thousand."""
 
@@ -50,8 +53,8 @@ class Finding:
 
     Parameters
     ----------
-    kind : ``copy``, ``ceiling``, ``constant``, ``failures``, ``nonpositive``, ``outlier``,
-        ``repeats``, ``unit`` or ``unpredictable``
+    kind : ``copy``, ``ceiling``, ``constant``, ``early``, ``failures``, ``nonpositive``,
+        ``outlier``, ``repeats``, ``unit`` or ``unpredictable``
     environments : those that it is about
     subject : the metric or the option
     message : what was seen
@@ -77,6 +80,7 @@ def lint(table: MeasurementTable, metric: str | None = None, *, seed: int = 0) -
     - copy: two environments whose values are equal, or equal up to a factor
     - unit: an environment whose values are another's times a thousand, or a million
     - ceiling: a largest value that occurs again and again, as a time limit does
+    - early: a few values far below all others, as of programs that ended before their work
     - outlier: a value far from what the other environments and the rest of its own suggest
     - repeats: repeats of a configuration that differ by more than a factor of two
     - unpredictable: an environment of which a random forest predicts nothing
@@ -142,6 +146,14 @@ class _Data:
         )
         medians = tall.pivot_table(index="key", columns="where", values="log", aggfunc="median")
         return cls(table, metric, values, logs, keys, medians)
+
+    def unexpected(self, name: str) -> pd.Series:
+        """Logarithms of an environment over its median, less what the other environments have."""
+        centred = self.medians - self.medians.median()
+        others = centred.drop(columns=name, errors="ignore").median(axis=1)
+        logs = self.logs[name]
+        expected = self.keys[logs.index].map(others).astype(float).fillna(0.0)
+        return logs - logs.median() - expected
 
     def finding(
         self, kind: str, environments: Sequence[str], message: str, rows: Iterable[int] = ()
@@ -226,16 +238,29 @@ def _ceilings(data: _Data) -> Iterator[Finding]:
             yield data.finding("ceiling", [name], message, rows)
 
 
+def _early(data: _Data) -> Iterator[Finding]:
+    """Values below a gap that the same configurations do not have elsewhere."""
+    for name, logs in data.logs.items() if data.metric.sign > 0 else ():
+        lowest = logs.sort_values().iloc[: int(EARLY_SHARE * len(logs)) + 1]
+        gaps = np.diff(lowest)
+        if not len(gaps) or gaps.max() < np.log(EARLY_FACTOR):
+            continue
+        count = int(gaps.argmax()) + 1
+        rows = lowest.index[:count]
+        if float(data.unexpected(name)[rows].median()) > -np.log(EARLY_FACTOR):
+            continue
+        last, following = np.exp(lowest.iloc[count - 1 : count + 1])
+        some = f"{count} values are" if count > 1 else "one value is"
+        message = f"{some} at most {last:.4g}, all others at least {following:.4g}: ended early?"
+        yield data.finding("early", [name], message, rows)
+
+
 def _outliers(data: _Data) -> Iterator[Finding]:
     """Values far from the environment's own, and from the same configuration's elsewhere."""
-    centred = data.medians - data.medians.median()
     for name, logs in data.logs.items():
         if len(logs) < ENOUGH_IN_COMMON:
             continue
-        own = logs - logs.median()
-        others = centred.drop(columns=name).median(axis=1)
-        expected = data.keys[logs.index].map(others).astype(float).fillna(0.0)
-        residual = own - expected
+        own, residual = logs - logs.median(), data.unexpected(name)
         rows = logs.index[_far(own, OWN_DEVIATIONS) & _far(residual, OUTLIER_DEVIATIONS)]
         if len(rows) and len(rows) <= 0.05 * len(logs):
             worst = max(rows, key=lambda row: abs(own[row]))
@@ -296,9 +321,9 @@ def _predicted(data: _Data, name: str, rows: np.ndarray, seed: int) -> float | N
 
 
 _CHECKS: tuple[Callable[[_Data], Iterator[Finding]], ...] = (
-    _nonpositive, _copies, _units, _ceilings, _outliers, _repeats,
+    _nonpositive, _copies, _units, _ceilings, _early, _outliers, _repeats,
 )  # fmt: skip
 _ORDER = (
-    *("failures", "nonpositive", "constant", "copy", "unit", "ceiling", "outlier", "repeats"),
-    "unpredictable",
+    *("failures", "nonpositive", "constant", "copy", "unit", "ceiling", "early", "outlier"),
+    *("repeats", "unpredictable"),
 )

@@ -114,6 +114,17 @@ def test_an_outlier_is_not_what_other_environments_show_too():
     assert not [f for f in found(frame) if f.kind == "outlier"]
 
 
+def test_programs_that_ended_before_their_work():
+    frame = clean()
+    low = 0.1 * frame.y[:40].min()
+    frame.loc[[5, 9], "y"] = low, 0.9 * low
+    finding = only([f for f in found(frame) if f.kind != "outlier"], "early")
+    assert (finding.environments, set(finding.rows)) == (("one",), {5, 9})
+    assert f"at most {low:.4g}, all others at least {10.0 * low:.4g}" in finding.message
+    frame.loc[[45, 49], "y"] = low, low  # the same configurations, so they are fast indeed
+    assert not [f for f in found(frame) if f.kind == "early"]
+
+
 def test_repeats_that_contradict_each_other():
     frame = clean()
     again = frame.iloc[[5, 6]].assign(y=[3.0 * frame.y[5], 1.1 * frame.y[6]])
@@ -136,8 +147,11 @@ needs_data = pytest.mark.skipif("BAYESTL_DATA" not in os.environ, reason="needs 
 
 @needs_data
 def test_known_faults_of_public_data_are_found():
-    ceilings = [f for f in lint(sempl("sac")) if f.kind == "ceiling"]
+    findings = lint(sempl("sac"))
+    ceilings = [f for f in findings if f.kind == "ceiling"]
     assert any("1200" in finding.message for finding in ceilings)
+    (early,) = [f for f in findings if f.kind == "early"]
+    assert (early.environments, len(early.rows)) == (("e0",), 11)
 
 
 @needs_data
