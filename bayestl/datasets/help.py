@@ -147,7 +147,8 @@ def _environment(name: str) -> Environment:
 def _configurations(path: Path) -> pd.DataFrame:
     """One row a network, in the order of its position."""
     positions = _plain_values(path)
-    if not isinstance(positions, dict) or sorted(positions.values()) != [*range(len(positions))]:
+    places = list(positions.values()) if isinstance(positions, dict) else []
+    if not places or {*map(type, places)} != {int} or sorted(places) != [*range(len(places))]:
         raise TableError(f"{path}: expected a dictionary from each network to its position")
     networks = sorted(positions, key=positions.__getitem__)
     return pd.DataFrame([_operations(path, name) for name in networks], columns=list(SPACE.names))

@@ -130,6 +130,7 @@ def test_a_file_of_another_layout_is_refused(clone, values, error):
         {"|none~0|": 0},
         {name_of(NETWORKS[0]).replace("~2", "~1"): 0},
         {name_of(["conv", *NETWORKS[0][1:]]): 0},
+        {name_of(NETWORKS[0]): 0, name_of(NETWORKS[1]): "1"},
         [0, 1],
     ],
 )
