@@ -93,6 +93,12 @@ class RecordedScenario:
     pool_rows: int = 50
     test_rows: int = 1_000
 
+    def __post_init__(self) -> None:
+        if self.target in self.sources:
+            raise StudyError(
+                f"{self.name}: expected sources other than the target, on which methods are judged"
+            )
+
     @property
     def name(self) -> str:
         return "/".join(filter(None, (self.group, self.label, self.target)))

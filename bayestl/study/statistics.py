@@ -283,9 +283,13 @@ def critical_difference(
     Raises
     ------
     TableError
-        If there are fewer than two methods, or fewer than two scenarios in which all ran.
+        If there are fewer than two methods, or fewer than two scenarios in which all ran, or one
+        asked for is no method of the frame.
     """
     means = cell_means(frame, score)
+    unknown = [name for name in methods or () if name not in means]
+    if unknown:
+        raise TableError(f"expected some of the methods {list(means)}, got {unknown[0]!r}")
     means = means if methods is None else means[list(methods)]
     complete = means.notna().all(axis=1).groupby(level="scenario", sort=False).all()
     incomplete = tuple(str(name) for name in complete.index[~complete])

@@ -38,6 +38,11 @@ def test_limits_on_rows():
         replace(scenario(), pool_rows=30).split(0)
 
 
+def test_a_target_is_no_source_of_itself():
+    with pytest.raises(StudyError, match="staged/new: expected sources other than the target"):
+        replace(scenario(), sources=("known", "new"))
+
+
 def test_what_is_learnt_from():
     split = scenario().split(0)
     train = split.train([4, 2])

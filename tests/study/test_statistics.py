@@ -209,6 +209,11 @@ def test_the_critical_difference_has_the_quantiles_of_demsars_table(methods, qua
     )
 
 
+def test_only_methods_of_the_frame_are_ranked():
+    with pytest.raises(TableError, match=r"some of the methods \['A', 'B'\], got 'Z'"):
+        critical_difference(grid([[1, 2], [2, 1]]), ["A", "Z"])
+
+
 def test_groups_are_the_largest_runs_that_do_not_differ():
     # ranks: A always first, B and C second and third in turn, D last
     table = [[1, 2, 3, 4], [1, 3, 2, 4]] * 8
