@@ -283,9 +283,12 @@ def ranking_weights(losses: np.ndarray) -> np.ndarray:
 
 def _misranked(drawn: np.ndarray, others: np.ndarray, g: np.ndarray) -> np.ndarray:
     """(draws,) pairs i, j with g_i < g_j but not drawn_i < others_j, or the other way round."""
-    wrong = (drawn[:, :, None] < others[:, None, :]) != (g[:, None] < g)
-    wrong[:, np.arange(len(g)), np.arange(len(g))] = False
-    return wrong.sum(axis=(1, 2))
+    less = g[:, None] < g
+    counts = []
+    for one, other in zip(drawn, others, strict=True):  # a draw at a time, to bound the memory
+        wrong = (one[:, None] < other) != less
+        counts.append(wrong.sum() - wrong.diagonal().sum())
+    return np.array(counts)
 
 
 def _sorted(rows: MeasurementTable, metric: str) -> MeasurementTable:
