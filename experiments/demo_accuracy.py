@@ -1,17 +1,15 @@
 """How accurate each method is in the demo: several runs on this machine, with the spread.
 
-    python -m experiments.demo_accuracy --runs 5 [--replay] [--json]
+    python -m experiments.demo_accuracy [--quick] [--runs 5] [--replay] [--json [FILE]]
 
 A run measures its own source, test and campaign with its own seed, and every method is
 given the same measurements. The table has one row a method: the median of the mean
 absolute percentage error over the runs, its range, the coverage of 90 % intervals, and in
-how many runs TransferGP had the smaller error.
+how many runs TransferGP had the smaller error. With `--quick` it is one run on the recorded table.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 from pathlib import Path
 
@@ -19,18 +17,19 @@ import pandas as pd
 
 from bayestl.datasets.catalogue import load
 from bayestl.demo import live, recorded, run_demo
+from experiments import command
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How accurate each method is in the demo")
+    parser = command.parser(__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0, help="of the first run")
     parser.add_argument("--replay", action="store_true", help="on the recorded table")
-    parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
     arguments = parser.parse_args()
-    runs = []
-    for seed in range(arguments.seed, arguments.seed + arguments.runs):
-        bench = recorded(load("demo"), seed) if arguments.replay else live(seed)
+    runs, count = [], 1 if arguments.quick else arguments.runs
+    for seed in range(arguments.seed, arguments.seed + count):
+        replayed = arguments.replay or arguments.quick
+        bench = recorded(load("demo"), seed) if replayed else live(seed)
         with tempfile.TemporaryDirectory() as folder:
             outcome = run_demo(bench, Path(folder), lambda _: None, seed)
         final = outcome.comparison.final.assign(run=seed, seconds=outcome.seconds)
@@ -39,8 +38,7 @@ def main() -> None:
     everything = pd.concat(runs)
     table = summarise(everything)
     print(table.to_string(float_format="{:.3g}".format))
-    if arguments.json:
-        print(json.dumps({"runs": arguments.runs, "methods": table.to_dict("index")}))
+    command.publish({"runs": count, "methods": table.to_dict("index")}, arguments)
 
 
 def summarise(everything: pd.DataFrame) -> pd.DataFrame:

@@ -16,6 +16,7 @@ PUBLIC = pytest.mark.skipif("BAYESTL_DATA" not in os.environ, reason="needs BAYE
         "calibration",
         "few_shot",
         pytest.param("help", marks=PUBLIC),
+        "interval_coverage",
         "negative_transfer",
         "seed_study",
         pytest.param("sempl", marks=PUBLIC),
