@@ -17,7 +17,7 @@ from bayestl.models.evidence import leave_one_out
 from bayestl.models.fitting import Hyperparameters
 from bayestl.models.kernels import CoregionalizedKernel
 from bayestl.models.matrix_free import Covariance, MatrixFree, tile_width
-from bayestl.models.solver import Dense, solver
+from bayestl.models.solver import Dense, Solver, solver
 from bayestl.models.state import State
 
 BLOCK = 1_000
@@ -51,7 +51,7 @@ class Conditioned:
     x: torch.Tensor
     z: torch.Tensor
     extra: torch.Tensor
-    solver: Dense | MatrixFree
+    solver: Solver
     alpha: torch.Tensor
     device: torch.device = CPU
 

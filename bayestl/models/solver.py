@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 
@@ -23,23 +22,6 @@ BYTES = 8
 
 ROOM = 8
 """How many tiles a kernel takes for its intermediate results, with room to spare."""
-
-
-class Solver(Protocol):
-    """K^-1 of n measurements, on the device of its tensors."""
-
-    @property
-    def rank(self) -> int:
-        """How many rows `half` has."""
-        ...
-
-    def half(self, cross: torch.Tensor) -> torch.Tensor:
-        """(..., r, m), h of (..., n, m) covariances c with the measurements: h^T h = c^T K^-1 c."""
-        ...
-
-    def precision(self, rows: torch.Tensor) -> torch.Tensor:
-        """(m,) diagonal of K^-1 at the rows."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -86,7 +68,15 @@ class Dense:
         return self.half(unit).square().sum(0)
 
 
-def solver(covariance: Covariance, z: torch.Tensor) -> tuple[Dense | MatrixFree, torch.Tensor]:
+Solver = Dense | MatrixFree
+"""K^-1 of n measurements, on the device of its tensors.
+
+Of covariances c with the measurements, `half` gives h with h^T h = c^T K^-1 c, which has `rank`
+rows; `precision` gives the diagonal of K^-1.
+"""
+
+
+def solver(covariance: Covariance, z: torch.Tensor) -> tuple[Solver, torch.Tensor]:
     """What solves with a covariance, and (n,) K^-1 z.
 
     Raises
