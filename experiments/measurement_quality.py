@@ -1,6 +1,6 @@
 """Whether measurements can be trusted, measured here.
 
-    python -m experiments.measurement_quality [--configurations 30] [--json FILE]
+    python -m experiments.measurement_quality [--quick] [--configurations 30] [--json [FILE]]
 
 Four questions, on squeezenet in onnxruntime on all cores:
 
@@ -13,12 +13,12 @@ Four questions, on squeezenet in onnxruntime on all cores:
 - cost: seconds a configuration against 1.5 times its raw inference time plus 0.5 s.
 - loadgen: does MLPerf LoadGen's single-stream median agree? Three times in turn each.
 
-On a shared machine everything is noisy, so each figure is of measurements in turn.
+On a shared machine everything is noisy, so each figure is of measurements in turn. With
+`--quick` there are three configurations, and two repeats.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -29,7 +29,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import combinations, permutations
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -42,6 +41,7 @@ from bayestl.measure import machine
 from bayestl.measure.networks import find_network
 from bayestl.measure.runner import LocalRunner
 from bayestl.measure.sampling import Sampling
+from experiments import command
 
 NETWORK = "squeezenet"
 REPEATED, REPEATS = 6, 8
@@ -116,37 +116,38 @@ class LoadGen:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Whether measurements can be trusted")
+    parser = command.parser(__doc__)
     parser.add_argument("--configurations", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="write the figures to a file")
     arguments = parser.parse_args()
     environment = Environment("all cores", engine="onnxruntime", network=NETWORK)
     forked, fresh = LocalRunner(), LocalRunner(isolation="process")
     space = forked.space(environment)
-    drawn = sample(space, arguments.configurations, method="uniform", seed=arguments.seed)
+    count, repeats_each = (3, 2) if arguments.quick else (arguments.configurations, REPEATS)
+    drawn = sample(space, count, method="uniform", seed=arguments.seed)
     configurations = space.records(drawn)
     print(f"{machine.processor()}, {len(machine.available_cores())} cores", flush=True)
     zygote, cost = compare_isolation(forked, fresh, environment, configurations)
     print(zygote, cost, sep="\n", flush=True)
     few = configurations[:REPEATED]
-    repeats = [repeat(forked, environment, few, neighbour) for neighbour in (False, True)]
+    repeats = [
+        repeat(forked, environment, few, neighbour, repeats_each) for neighbour in (False, True)
+    ]
     print(*repeats, sep="\n", flush=True)
     loadgen = against_loadgen(forked, environment, configurations[:CHECKED])
     print(loadgen, flush=True)
-    if arguments.json:
-        found = {
-            "machine": {
-                "processor": machine.processor(),
-                "cores": len(machine.available_cores()),
-                "kernel": platform.release(),
-            },
-            "zygote": asdict(zygote),
-            "cost": asdict(cost),
-            "repeats": [asdict(found) for found in repeats],
-            "loadgen": None if loadgen is None else asdict(loadgen),
-        }
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+    result = {
+        "machine": {
+            "processor": machine.processor(),
+            "cores": len(machine.available_cores()),
+            "kernel": platform.release(),
+        },
+        "zygote": asdict(zygote),
+        "cost": asdict(cost),
+        "repeats": [asdict(found) for found in repeats],
+        "loadgen": None if loadgen is None else asdict(loadgen),
+    }
+    command.publish(result, arguments)
 
 
 def compare_isolation(
@@ -173,7 +174,10 @@ def compare_isolation(
         float(np.mean(mixed)),
         float(np.mean(same)),
     )
-    return zygote, cost_of([m for m in measured if m.ok and not m.provenance["disturbed"]])
+    undisturbed = [m for m in measured if m.ok and not m.provenance["disturbed"]]
+    if not undisturbed:
+        sys.exit(f"all {len(measured)} measurements were disturbed; ask again on a quiet machine")
+    return zygote, cost_of(undisturbed)
 
 
 def cost_of(measured: Sequence[Measurement]) -> Cost:
@@ -195,6 +199,7 @@ def repeat(
     environment: Environment,
     configurations: Sequence[Configuration],
     neighbour: bool,
+    times: int,
 ) -> Repeats:
     script = LocalRunner(
         sampling=SCRIPT, isolation="process", disturbance_limit=None, sentinel_every=None
@@ -203,7 +208,7 @@ def repeat(
     ours: dict[int, list[float]] = {}
     statuses, repeated = [], 0
     with beside(neighbour):
-        for _ in range(REPEATS):
+        for _ in range(times):
             for number, configuration in enumerate(configurations):
                 m = script.run(configuration, environment)
                 if m.ok:
@@ -280,8 +285,8 @@ def loadgen_ms(configuration: Configuration) -> float:
         "configuration": configuration,
         "cores": list(machine.available_cores()),
     }
-    command = [sys.executable, "-m", "experiments.loadgen_latency", json.dumps(request)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    words = [sys.executable, "-m", "experiments.loadgen_latency", json.dumps(request)]
+    done = subprocess.run(words, capture_output=True, text=True)
     return float(done.stdout.splitlines()[-1]) if done.returncode == 0 else float("nan")
 
 
