@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bayestl.data.measurement import Status
 from bayestl.errors import EngineError, NetworkError
 from bayestl.measure import allocator, machine
-from bayestl.measure.disturbance import Disturbance, disturbance, use_of
+from bayestl.measure.disturbance import Disturbance, disturbance, use_of, watched
 from bayestl.measure.engine import Refusal
 from bayestl.measure.host import Knob, applied
 from bayestl.measure.placement import regime
@@ -190,9 +190,7 @@ class Bench:
         limit, deadline = self.disturbance_limit, time.monotonic() + CALM_LIMIT_S
         assert limit is not None  # nothing disturbs where nobody looks
         while time.monotonic() < deadline:
-            before = use_of(self.workload.cores)
-            time.sleep(CALM_STEP_S)
-            taken = disturbance(before, use_of(self.workload.cores), 0.0)
+            taken = watched(self.workload.cores, CALM_STEP_S)
             if taken is None or taken.share <= limit:
                 return
 
