@@ -289,8 +289,8 @@ class CoregionalizedKernel(Kernel):
 
         def pullback(upstream: torch.Tensor) -> Gradient:
             of_between, of_logs = [], []
-            for part, pull, weight, _ in found:
-                if weight.numel() == 1:  # of one environment: without another n x n matrix
+            for part, pull, weight, between in found:
+                if len(between) == 1:  # of one environment: without another n x n matrix
                     of_between.append(torch.dot(upstream.view(-1), part.view(-1)).view(1, 1))
                     of_logs.append(weight[0, 0] * pull(upstream))
                 else:

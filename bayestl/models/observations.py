@@ -107,7 +107,7 @@ class Observations:
     def subset(self, size: int, seed: int) -> torch.Tensor:
         """Positions of at most `size` rows: the target's first, then a fair share a source.
 
-        The target alone is cut to three quarters of `size`. A source with fewer rows
+        Beside sources the target is cut to three quarters of `size`. A source with fewer rows
         than its share leaves the rest to the others. With one seed, a smaller subset is
         part of a larger one.
         """
@@ -115,9 +115,9 @@ class Observations:
             return torch.arange(len(self.z))
         rng = np.random.default_rng(seed)
         groups = [np.flatnonzero(self.x[:, -1].numpy() == t) for t in range(len(self.environments))]
-        chosen = [_some(groups[0], size * 3 // 4 if len(groups) > 1 else size, rng)]
+        sources = [group for group in sorted(groups[1:], key=len) if len(group)]
+        chosen = [_some(groups[0], max(size * 3 // 4, 1) if sources else size, rng)]
         left = size - len(chosen[0])
-        sources = sorted(groups[1:], key=len)
         for remaining, group in zip(range(len(sources), 0, -1), sources, strict=True):
             chosen.append(_some(group, left // remaining, rng))
             left -= len(chosen[-1])

@@ -35,6 +35,28 @@ def test_no_or_few_target_points(recipe, n_target, make_table, make_test):
     assert rank > 0.9
 
 
+@TRANSFER
+@pytest.mark.parametrize(("n_source", "n_target"), [(1, 0), (0, 1)])
+def test_one_measurement_is_enough_among_several_environments(
+    recipe, n_source, n_target, make_table, make_test
+):
+    table = make_table({"source": (n_source, 1.0, 0.0), "target": (n_target, 1.0, 2.0)})
+    prediction = recipe.fit(table, metric="latency", target="target").predict(make_test()[0])
+    assert (prediction["q05"] < prediction["q95"]).all()
+
+
+@pytest.mark.parametrize("n_source", [0, 4])
+@pytest.mark.parametrize("most", [1, 8])
+def test_however_few_rows_are_allowed_there_are_some_of_the_target(
+    n_source, most, make_table, make_test
+):
+    table = make_table({"source": (n_source, 1.0, 0.0), "target": (12, 1.0, 2.0)})
+    fitted = MultiTaskGP(most_rows=most).fit(table, metric="latency", target="target")
+    assert fitted.diagnostics.details["conditioned_on"] == most
+    assert len(fitted.target_z) == (most if not n_source else max(most * 3 // 4, 1))
+    assert np.isfinite(fitted.predict(make_test()[0])).all(axis=None)
+
+
 def test_transfer_beats_the_target_alone(make_table, make_test):
     table = make_table({"source": (80, 1.0, 0.0), "target": (8, 1.3, 1.0)})
     configs, truth = make_test(slope=1.3, shift=1.0)
