@@ -49,6 +49,10 @@ def compare(
 ) -> Comparison:
     """Every model, fitted at every budget and judged on the same measurements.
 
+    For one table that was measured, such as a campaign's: it gives the fitted models and what
+    they predict, and ends where a fit fails. What is drawn several times, or over several
+    transfers, is a `Study`, which counts failures and can be continued.
+
     Parameters
     ----------
     models : method's name -> recipe

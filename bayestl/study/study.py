@@ -44,7 +44,7 @@ _FUNCTION = re.compile(r"<function ([\w.]+) at 0x[0-9a-f]+>")
 
 @dataclass(frozen=True)
 class Study:
-    """What is compared, declared.
+    """What is compared, declared: over transfers and draws. One table is for `compare`.
 
     Parameters
     ----------
