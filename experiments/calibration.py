@@ -90,7 +90,7 @@ def verdict(frame: pd.DataFrame) -> dict[str, Any]:
             for name, rows in sound.groupby("method", sort=False)
         },
         "miscalibration": miscalibration(sound),
-        "better_by": {score: advantages(sound, score) for score in ("crps", "nlpd")},
+        "better_by": {score: few_shot.advantages(sound, score) for score in ("crps", "nlpd")},
         "failures": command.failures(frame),
     }
 
@@ -105,14 +105,6 @@ def miscalibration(sound: pd.DataFrame) -> dict[str, float]:
     distance = (held - np.array(NOMINAL) / 100).abs().mean(axis=1)
     means = distance.groupby(level="method", sort=False).mean()
     return {str(name): float(value) for name, value in means.items()}
-
-
-def advantages(sound: pd.DataFrame, score: str) -> dict[str, float]:
-    """Rival -> by how much our mean score is lower, on the fits that both made."""
-    keys = ["scenario", "budget", "seed"]
-    table = sound.pivot_table(index=keys, columns="method", values=score)
-    differences = table.drop(columns=OURS).sub(table[OURS], axis=0).mean()
-    return {str(name): float(value) for name, value in differences.dropna().items()}
 
 
 def show(result: Mapping[str, Any]) -> None:

@@ -151,6 +151,7 @@ def verdict(rows: pd.DataFrame, cells: pd.DataFrame, is_staged: bool) -> dict[st
     ratio = cells["ratio"].dropna()
     ours = rows[rows["method"] == OURS]
     densities = rows[rows["nlpd"].notna()]
+    better = advantages(densities, "nlpd")
     result: dict[str, Any] = {"failures": command.failures(rows)}
     if len(ratio):
         worst = ratio.sort_values().reset_index().iloc[-1]
@@ -168,7 +169,7 @@ def verdict(rows: pd.DataFrame, cells: pd.DataFrame, is_staged: bool) -> dict[st
             "coverage90": float(ours["coverage90"].mean()),
             "coverage90_by_budget": ours.groupby("budget")["coverage90"].mean().to_dict(),
             "nlpd": densities.groupby("method")["nlpd"].mean().to_dict(),
-            "nlpd_advantage": _advantages(densities),
+            "nlpd_advantage": {rival: better[rival] for rival in GP_RIVALS if rival in better},
             "fit_seconds": rows.groupby("method")["fit_seconds"].median().to_dict(),
         }
     return result
@@ -182,12 +183,14 @@ def _always_used(cells: pd.DataFrame, methods: Sequence[str]) -> dict[str, float
     return dict(sorted(means.items(), key=lambda item: item[1]))
 
 
-def _advantages(rows: pd.DataFrame) -> dict[str, float]:
-    """Rival -> by how much our mean log density is better, on the fits that both made."""
-    nlpd = rows.pivot_table(index=["scenario", "budget", "seed"], columns="method", values="nlpd")
-    if OURS not in nlpd:
+def advantages(sound: pd.DataFrame, score: str) -> dict[str, float]:
+    """Rival -> by how much our mean score is lower, on the fits that both made."""
+    keys = ["scenario", "budget", "seed"]
+    table = sound.pivot_table(index=keys, columns="method", values=score)
+    if OURS not in table:
         return {}
-    return {rival: float((nlpd[rival] - nlpd[OURS]).mean()) for rival in GP_RIVALS if rival in nlpd}
+    differences = table.drop(columns=OURS).sub(table[OURS], axis=0).mean()
+    return {str(name): float(value) for name, value in differences.dropna().items()}
 
 
 def show(cells: pd.DataFrame, result: Mapping[str, Any], is_staged: bool) -> None:

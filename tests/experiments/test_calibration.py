@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.calibration import OURS, advantages, miscalibration, verdict
+from experiments.calibration import OURS, miscalibration, verdict
+from experiments.few_shot import advantages
 
 
 def results(*rows):
