@@ -15,7 +15,7 @@ import torch
 from bayestl.data.measurement import Metric
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
-from bayestl.errors import FileError, FitError, UnknownEnvironment
+from bayestl.errors import FileError, FitError
 from bayestl.models.blocks import in_blocks
 from bayestl.models.calibration import calibration, miscalibration
 from bayestl.models.conditioning import Conditioned, as_tensor
@@ -26,7 +26,7 @@ from bayestl.models.fitting import Fit, Hyperparameters, one_thread
 from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.integration import Mixture, integrate, spaced
 from bayestl.models.kernels import CoregionalizedKernel, EnvironmentNoise, value
-from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where, names_of
+from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where, positions_of
 from bayestl.models.observations import (
     CONDITIONED_ROWS,
     FITTED_ROWS,
@@ -239,9 +239,8 @@ class FittedGP(Explained):
     def inputs(self, configs: Configs, environment: Where = None) -> tuple[torch.Tensor, pd.Index]:
         """(n, width + 1) inputs of the process for configurations, and their index."""
         frame = self.space.frame(configs)
-        names = names_of(environment, len(frame), self.target)
-        position = {name: self.position(name) for name in dict.fromkeys(names)}
-        where = torch.tensor([position[name] for name in names], dtype=torch.float64)
+        places = self.positions(environment, len(frame))
+        where = torch.tensor(places, dtype=torch.float64)
         return torch.cat([self.encoding.encode(frame), where.unsqueeze(-1)], dim=-1), frame.index
 
     def save(self, path: str | Path) -> None:
@@ -316,12 +315,11 @@ class FittedGP(Explained):
 
     def position(self, environment: str | None = None) -> int:
         """The position of an environment, the target's unless named."""
-        name = self.target if environment is None else environment
-        if name not in self.environments:
-            raise UnknownEnvironment(
-                f"unknown environment {name!r}; this model knows {', '.join(self.table_order)}"
-            )
-        return self.environments.index(name)
+        return self.positions(environment, 1)[0]
+
+    def positions(self, environment: Where, count: int) -> list[int]:
+        """The same for each of `count` configurations; raises as `positions_of`."""
+        return positions_of(environment, count, target=self.target, environments=self.environments)
 
     def leave_one_out_calibration(self) -> dict[str, Any]:
         """How sure the process may be: each target measurement given all others; see `calibration`.

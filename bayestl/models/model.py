@@ -29,22 +29,35 @@ QUANTILES = (0.05, 0.5, 0.95)
 """What `predict` reports unless told: the median and a 90 % interval."""
 
 
-def names_of(environment: Where, count: int, target: str) -> list[str]:
-    """The name of the environment of each of `count` configurations.
+def positions_of(
+    environment: Where, count: int, *, target: str, environments: Sequence[str]
+) -> list[int]:
+    """The position among `environments` of each of `count` configurations' environment.
 
     Raises
     ------
+    UnknownEnvironment
+        If the model does not know one of them.
     ValueError
         If there are not as many names as configurations.
     """
     if environment is None or isinstance(environment, str):
-        return [target if environment is None else environment] * count
-    if len(environment) != count:
+        names = [target if environment is None else environment] * count
+    elif len(environment) == count:
+        names = list(environment)
+    else:
         raise ValueError(
             f"expected one environment, or one for each of {count} configurations, got "
             f"{len(environment)} names"
         )
-    return list(environment)
+    for name in dict.fromkeys(names):
+        if name not in environments:
+            raise UnknownEnvironment(
+                f"unknown environment {name!r}; this model knows {', '.join(environments)}; "
+                f"to predict where nothing was measured, fit with target={name!r}"
+            )
+    position = {name: place for place, name in enumerate(environments)}
+    return [position[name] for name in names]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import torch
 from bayestl.data.measurement import Metric
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
-from bayestl.errors import FitError, UnknownEnvironment
+from bayestl.errors import FitError
 from bayestl.models.blocks import in_blocks
 from bayestl.models.calibration import calibration, miscalibration
 from bayestl.models.conditioning import Conditioned, as_tensor
@@ -34,7 +34,7 @@ from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.gp import hyperparameters_of, infer
 from bayestl.models.hypotheses import RELATIONS, UNRELATED, Hypotheses
 from bayestl.models.integration import spaced
-from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where, names_of
+from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where, positions_of
 from bayestl.models.observations import FITTED_ROWS, Observations, rows_allowed
 from bayestl.models.persistence import save
 from bayestl.models.posterior import Posterior
@@ -212,9 +212,8 @@ class FittedSequentialGP(Explained):
     def posterior(self, configs: Configs, environment: Where = None) -> Posterior:
         """The joint posterior of the noise-free metric; see `HasPosterior.posterior`."""
         frame = self.space.frame(configs)
-        names = names_of(environment, len(frame), self.target)
-        position = {name: self.position(name) for name in dict.fromkeys(names)}
-        where = torch.tensor([position[name] for name in names], dtype=torch.long)
+        places = self.positions(environment, len(frame))
+        where = torch.tensor(places, dtype=torch.long)
         mean, covariance = self.block.joint(self.encoding.encode(frame), where)
         noises = [self.block.noise_variance]
         for process in self.block.prior.sources.processes:
@@ -234,7 +233,8 @@ class FittedSequentialGP(Explained):
         """
         processes = self.block.prior.sources.processes
         every = torch.cat([self.block.measured.x, *(p.x[:, :-1] for p in processes)])
-        x = spaced(torch.unique(every, dim=0), COMPARED)
+        distinct = torch.unique(every, dim=0) if every.shape[1] else every[:1]
+        x = spaced(distinct, COMPARED)
         target = self.block.measurements(x).moments()[0]
         responses = torch.stack([target, *(p.marginals(with_zero(x))[0] for p in processes)])
         deviation = responses.std(-1, correction=0, keepdim=True)
@@ -246,14 +246,11 @@ class FittedSequentialGP(Explained):
 
     def position(self, environment: str | None = None) -> int:
         """The position of an environment, the target's unless named."""
-        name = self.target if environment is None else environment
-        if name not in self.environments:
-            raise UnknownEnvironment(
-                f"unknown environment {name!r}; this model has measurements of "
-                f"{', '.join(self.environments)}; to predict where there are none, fit with "
-                f"target={name!r}"
-            )
-        return self.environments.index(name)
+        return self.positions(environment, 1)[0]
+
+    def positions(self, environment: Where, count: int) -> list[int]:
+        """The same for each of `count` configurations; raises as `positions_of`."""
+        return positions_of(environment, count, target=self.target, environments=self.environments)
 
     def save(self, path: str | Path) -> None:
         """Write the process to one file, whole or not at all; see `persistence.save`.

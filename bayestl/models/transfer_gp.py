@@ -30,6 +30,7 @@ from bayestl.data.table import ENVIRONMENT, MeasurementTable
 from bayestl.errors import FileError, FitError
 from bayestl.models.blocks import in_blocks
 from bayestl.models.effects import Explained
+from bayestl.models.fitting import one_thread
 from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.gp import LMCGP, FittedGP, MultiTaskGP, TargetOnlyGP
 from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where
@@ -121,7 +122,8 @@ class TransferGP:
             members[TargetOnlyGP.__name__] = alone.at_mode(
                 table, metric=metric, target=target, seed=seed
             )
-        stack = _stack(members)
+        with one_thread():
+            stack = _stack(members)
         for name, member in members.items():
             if isinstance(member, FittedGP) and stack.weights[name] > MINOR:
                 members[name] = member.integrated(seed)

@@ -122,3 +122,22 @@ def test_the_posterior_is_a_joint_gaussian(recipe):
     assert np.allclose(posterior.covariance, posterior.covariance.T)
     assert np.linalg.eigvalsh(posterior.covariance).min() > -1e-8
     assert (posterior.noise_variance > 0).all()
+
+
+@each(PROCESSES)
+def test_a_process_says_what_it_knows_where_no_option_varies(recipe):
+    rows = [
+        {"mode": "only", "environment": name, "latency": level + 0.1 * repeat}
+        for name, level in (("laptop", 5.0), ("board", 9.0))
+        for repeat in range(4)
+    ]
+    data = MeasurementTable.from_frame(
+        pd.DataFrame(rows),
+        options=ConfigSpace({"mode": Categorical(("only",))}),
+        metrics={"latency": "ms"},
+    )
+    fitted = fit(recipe, data)
+    assert fitted.predict([{"mode": "only"}])["q50"].item() == pytest.approx(9.15, rel=0.02)
+    correlation = fitted.environment_correlation().to_numpy()
+    assert np.isfinite(correlation).all()
+    assert np.diag(correlation) == pytest.approx(1.0)
