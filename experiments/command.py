@@ -101,7 +101,7 @@ def publish(result: Mapping[str, Any], arguments: argparse.Namespace) -> None:
         return
     known = {
         "command": _command(),
-        "commit": _commit(),
+        "commit": commit_of(Path(__file__).parents[1]),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{machine.processor()}, {os.cpu_count()} cores",
         "bayestl": version("bayestl"),
@@ -146,12 +146,18 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _commit() -> str:
-    """The commit of the working tree, marked where it differs from it."""
-    folder = Path(__file__).parent
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+def commit_of(top: Path) -> str:
+    """The commit of a working tree, marked where more than stored results differs from it."""
+    code = [":(top)", ":(top,exclude)experiments/results", ":(top,exclude)benchmarks/results"]
     try:
-        said = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        head = _git(top, "rev-parse", "--short=12", "HEAD").strip()
+        changed = _git(top, "status", "--porcelain", "--untracked-files=no", "--", *code)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return said.stdout.strip()
+    return f"{head}-dirty" if changed else head
+
+
+def _git(folder: Path, *words: str) -> str:
+    return subprocess.run(
+        ["git", *words], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout
