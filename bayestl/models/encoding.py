@@ -3,8 +3,8 @@
 Every feature lies in [0, 1], so that one prior on lengthscales fits all of them:
 
     Real, Integer         position in the domain, on a log scale where the option says so
-    Ordinal of numbers    position between its first and last level, on a log scale when
-                          the levels are positive and span more than two decades
+    Ordinal of numbers    position between its first and last level, on the scale, linear or
+                          logarithmic, on which the levels are the more evenly spaced
     Ordinal of text       rank
     Boolean               0 or 1
     Categorical           one indicator a choice
@@ -139,8 +139,9 @@ def _positions(option: Option, values: Sequence[Any]) -> np.ndarray:
     if isinstance(option, (Real, Integer)):
         low, high, log = option.low, option.high, option.log
     elif isinstance(option, Ordinal) and option.numeric:
-        low, high = float(option.levels[0]), float(option.levels[-1])
-        log = low > 0 and high / low > 100
+        unit, log = _scale(np.array(option.levels, dtype=float))
+        values = [unit + float(value) for value in values]
+        low, high = unit + float(option.levels[0]), unit + float(option.levels[-1])
     else:
         assert option.levels is not None
         rank = {level: float(position) for position, level in enumerate(option.levels)}
@@ -151,3 +152,25 @@ def _positions(option: Option, values: Sequence[Any]) -> np.ndarray:
     if low == high:  # also neighbours whose logarithms are the same number
         return np.full(len(numbers), _NEUTRAL)
     return (numbers - low) / (high - low)
+
+
+def _scale(levels: np.ndarray) -> tuple[float, bool]:
+    """What to add to ascending levels, and whether to take logarithms then.
+
+    Whoever lists 1, 2, 4, 8 or 0, 8, 16, 32 expects each step to matter about as much. The
+    logarithm of levels from zero on is of the level plus the first positive one.
+    """
+    if len(levels) < 3 or levels[0] < 0:
+        return 0.0, False
+    unit = 0.0 if levels[0] > 0 else levels[1]
+    log = _unevenness(np.log(unit + levels)) < _unevenness(levels)
+    return (unit, True) if log else (0.0, False)
+
+
+def _unevenness(ascending: np.ndarray) -> float:
+    """How far positions between the first and the last are from steps of one length."""
+    span = ascending[-1] - ascending[0]
+    if span == 0 or not np.isfinite(span):
+        return math.inf
+    even = np.linspace(0.0, 1.0, len(ascending))
+    return float(np.square((ascending - ascending[0]) / span - even).sum())

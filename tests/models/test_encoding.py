@@ -39,10 +39,36 @@ def test_numbers_are_scaled_over_the_domain():
     assert encoded(Integer(0, 20), 0, 5)[:, 0] == pytest.approx([0, 0.25])
 
 
-def test_logarithms_serve_where_the_option_or_its_levels_ask():
+def test_logarithms_serve_where_the_option_asks():
     assert encoded(Real(1, 100, log=True), 10)[0, 0] == pytest.approx(0.5)
-    assert encoded(Ordinal((1, 10, 1000)), 10)[0, 0] == pytest.approx(1 / 3)
-    assert encoded(Ordinal((0, 10, 1000)), 10)[0, 0] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("levels", "level", "position"),
+    [
+        ((1, 10, 1000), 10, 1 / 3),
+        ((1, 2, 4, 8, 16), 4, 0.5),
+        ((0, 8, 16, 32, 64), 16, np.log(3) / np.log(9)),  # as 8, 16, 24, 40 and 72
+        ((0, 1, 1000), 1, np.log(2) / np.log(1001)),
+        ((10, 20, 30, 40), 20, 1 / 3),
+        ((1, 50, 100, 150, 200), 100, 99 / 199),
+        ((0, 3, 4), 3, 0.75),
+        ((-1, 2, 5000), 2, 3 / 5001),
+        ((1, 100), 100, 1.0),
+    ],
+)
+def test_levels_lie_on_the_scale_on_which_they_are_evenly_spaced(levels, level, position):
+    ends = encoded(Ordinal(levels), levels[0], level, levels[-1])[:, 0]
+    assert ends == pytest.approx([0.0, position, 1.0])
+
+
+def test_levels_that_floating_point_can_hardly_tell_apart_keep_their_order():
+    for levels in ((1.0, 1.0 + 1e-15, 1.0 + 2e-15), (1e-320, 2e-320, 1e300)):
+        features = encoded(Ordinal(levels), *levels)[:, 0]
+        assert np.isfinite(features).all()
+        assert (np.diff(features) >= 0).all()
+        assert features.min() >= 0
+        assert features.max() <= 1
 
 
 def test_text_levels_are_ranks_and_choices_are_equally_far_apart():
