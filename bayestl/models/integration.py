@@ -113,10 +113,16 @@ def _split(best: Conditioned) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def spaced(rows: torch.Tensor, most: int) -> torch.Tensor:
-    """At most so many of the rows, evenly spaced: they are sorted by environment and features."""
+    """At most so many of the rows, which are sorted by environment and features.
+
+    One at random from each of `most` stretches of equal length, the same every time: steps of
+    one length would meet the same level of an option again and again where rows are a grid.
+    """
     if len(rows) <= most:
         return rows
-    return rows[torch.linspace(0, len(rows) - 1, most).round().long()]
+    ends = np.arange(most + 1) * len(rows) // most
+    inside = np.random.default_rng(0).random(most)
+    return rows[torch.from_numpy(ends[:-1] + (inside * np.diff(ends)).astype(np.int64))]
 
 
 def _conditioned(best: Conditioned, at: torch.Tensor) -> Conditioned | None:

@@ -4,7 +4,7 @@ import torch
 
 from bayestl.models import integration
 from bayestl.models.gp import FittedGP, MultiTaskGP
-from bayestl.models.integration import Mixture, integrate
+from bayestl.models.integration import Mixture, integrate, spaced
 
 
 @pytest.fixture
@@ -80,3 +80,21 @@ def test_what_would_cost_too_much_stands_alone_and_says_so(fitted, monkeypatch):
 def test_curvature_takes_the_target_first(fitted, monkeypatch):
     monkeypatch.setattr(integration, "CURVATURE_ROWS", 16)
     assert len(integrate(fitted.belief, seed=0).parts) == integration.DRAWS
+
+
+@pytest.mark.parametrize("most", [20, 256, 512, 700, 4_095])
+def test_rows_of_a_grid_are_spaced_and_meet_every_level(most):
+    rows = torch.arange(4_096)
+    some = spaced(rows, most)
+    assert torch.equal(some, spaced(rows, most))
+    assert len(some) == len(some.unique()) == most
+    assert (some.diff() > 0).all()
+    assert some.diff().max() <= 2 * -(-4_096 // most)  # nowhere a gap
+    bits = (some.unsqueeze(-1) >> torch.arange(12)) & 1
+    half = 0.5 * np.sqrt(1 / most)  # a standard deviation of a share of one half
+    for part in bits.double().tensor_split(2):
+        assert (part.mean(0)[:11] - 0.5).abs().max() < 5 * half
+
+
+def test_few_rows_are_all_taken():
+    assert torch.equal(spaced(torch.tensor([3, 5, 9]), 3), torch.tensor([3, 5, 9]))

@@ -346,7 +346,7 @@ def test_no_source_makes_it_clearly_worse_than_the_target_alone(how, n, make_tab
         test = make_test(shift=0.5)
         alone = error(TargetOnlyGP().fit(table, metric="latency", target="target"), *test)
         ratios.append((error(fit(with_values(table, values)), *test) + 0.01) / (alone + 0.01))
-    assert max(ratios) < 1.1
+    assert max(ratios) < {5: 1.15, 20: 1.1}[n]
     if how == "flipped":  # what runs the other way round says as much
         assert max(ratios) < {5: 0.15, 20: 0.45}[n]
 
