@@ -102,6 +102,11 @@ def check_measurement(measurement: Measurement, *needed: str) -> None:
     missing = [name for name in needed if name not in values]
     wrong = {name: value for name, value in values.items() if not math.isfinite(value)}
     if missing or wrong or not values:
+        readings = measurement.provenance.get("readings", {})
+        whys = {name: readings[name]["source"] for name in missing if name in readings}
+        if whys:
+            reasons = "; ".join(f"{name}: {why}" for name, why in whys.items())
+            raise CampaignError(f"a meter that the campaign needs reads nothing: {reasons}")
         raise CampaignError(
             f"expected a finite value of {', '.join(needed) or 'some metric'} from a measurement "
             f"that is ok, got {dict(values)}; a failure needs a status that says so"

@@ -188,9 +188,8 @@ def _measure(request: Mapping[str, Any]) -> dict[str, Any]:
     inputs = _inputs(request["inputs"], request["seed"])
     session, build = _build(engine, request, inputs)
     _check_effective(session, request["configuration"])
-    meters: dict[str, Meter] = {"cpu_time": CpuTime(), "peak_memory": PeakMemory()}
-    for name, (reference, arguments) in request["meters"].items():
-        meters[name] = load_meter(reference, arguments)
+    asked = [load_meter(reference, arguments) for reference, arguments in request["meters"]]
+    meters: dict[str, Meter] = {m.metric.name: m for m in (CpuTime(), PeakMemory(), *asked)}
     samples = sample(session.run, Sampling(**request["sampling"]), meters)
     outputs = session.outputs()
     _check_batch(outputs, request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import shutil
@@ -44,6 +45,8 @@ METRICS = (
 
 PREPARATION_S = 600.0
 """How long the rewriting of a network may take."""
+
+log = logging.getLogger(__name__)
 
 
 class Runner(Protocol):
@@ -134,6 +137,7 @@ class LocalRunner:
     engines: Mapping[str, str] = field(default_factory=lambda: ENGINES)
     _benches: dict[str, Bench] = field(default_factory=dict, init=False, repr=False)
     _hosts: dict[Any, Mapping[str, Knob]] = field(default_factory=dict, init=False, repr=False)
+    _silent: set[str] = field(default_factory=set, init=False, repr=False)
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.meters) - set(METERS))
@@ -202,6 +206,7 @@ class LocalRunner:
             **outcome.answer.get("provenance", {}),
         }
         ok = outcome.status is Status.OK
+        self._tell_silent(provenance.get("readings", {}))
         return Measurement(
             configuration,
             environment.name,
@@ -216,6 +221,13 @@ class LocalRunner:
     def close(self) -> None:
         """End the processes that wait for the next measurement; they end with this one anyway."""
         self._zygotes.close()
+
+    def _tell_silent(self, readings: Mapping[str, Mapping[str, Any]]) -> None:
+        """Warn once of each meter that reads nothing, whose metric is then missing."""
+        for name, reading in readings.items():
+            if reading["value"] is None and name not in self._silent:
+                self._silent.add(name)
+                log.warning("%s is not measured: %s", name, reading["source"])
 
     def _arrange(self, environment: Environment) -> Workload:
         return arrange(environment, self.engines)
@@ -262,7 +274,7 @@ class LocalRunner:
             "cores": list(workload.cores),
             "memory_limit_mib": self.memory_limit_mib,
             "sampling": self.sampling.to_dict(),
-            "meters": {name: [METERS[name], dict(of)] for name, of in self.meters.items()},
+            "meters": [[METERS[name], dict(of)] for name, of in self.meters.items()],
             "implausible_speedup": self.implausible_speedup,
         }
 

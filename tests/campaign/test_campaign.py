@@ -90,6 +90,21 @@ def test_ok_without_a_finite_value_is_refused(rehearsal, values):
         plan.tell(state, trial.number, hollow)
 
 
+def test_a_meter_that_reads_nothing_is_told_with_its_reason(rehearsal):
+    plan = rehearsal.campaign(source=None)
+    state, (trial,) = plan.ask(plan.start())
+    readings = {"latency": {"value": None, "source": "no such counter here"}}
+    hollow = Measurement(
+        trial.configuration,
+        "all-cores",
+        Status.OK,
+        {"energy": 1.0},
+        provenance={"readings": readings},
+    )
+    with pytest.raises(CampaignError, match="reads nothing: latency: no such counter here"):
+        plan.tell(state, trial.number, hollow)
+
+
 def test_a_failure_is_not_repeated_and_a_disturbance_is_three_times(rehearsal):
     for status, attempts in ((Status.TIMEOUT, 1), (Status.CONTAMINATED, 3)):
         plan = rehearsal.campaign(source=None)

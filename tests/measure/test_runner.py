@@ -99,6 +99,36 @@ def test_nonsense_never_reaches_the_engine(runner, squeezenet, configuration, mo
     assert not measured.values
 
 
+JOULES = (
+    "import sys\n"
+    "for line in sys.stdin:\n"
+    """    print('{"value": 3, "unit": "J", "kind": "counter"}', flush=True)\n"""
+)
+
+
+def test_what_meters_read_is_under_their_metrics(staged, staged_environment, caplog):
+    runner = staged(
+        meters={
+            "external": {"command": [sys.executable, "-c", JOULES], "window_s": 0.0},
+            "estimate": {"idle_w": 5, "busy_w": 60, "uncertainty": 0.3},
+            "ina3221": {},
+        }
+    )
+    measured = runner.run({}, staged_environment)
+    assert measured.ok, measured.message
+    assert set(measured.values) == {m.name for m in runner.metrics} - {"board_energy"}
+    count = len(measured.samples["latency"])
+    assert measured.values["external_energy"] == pytest.approx(3 / count)
+    assert measured.values["estimated_energy"] > 0
+    readings = measured.provenance["readings"]
+    assert readings["estimated_energy"]["kind"] == "estimated"
+    assert readings["board_energy"]["value"] is None
+    assert "no INA3221" in readings["board_energy"]["source"]
+    assert runner.run({}, staged_environment).ok
+    (warning,) = caplog.messages  # once, however often it reads nothing
+    assert warning.startswith("board_energy is not measured: no INA3221")
+
+
 def test_a_batch_that_the_file_fixes_is_rewritten(runner, squeezenet):
     batched = Environment(
         "b", engine="onnxruntime", network="shufflenet", settings={"cores": "0", "batch": 3}
