@@ -40,11 +40,11 @@ from bayestl.measure.meter import Meter, Reading, load_meter
 from bayestl.measure.meters.process import CpuTime, PeakMemory, WallClock
 from bayestl.measure.placement import bounce_ns, typical_ns
 from bayestl.measure.sampling import Samples, Sampling, sample
+from bayestl.measure.supervisor import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, end_offspring
 
 if TYPE_CHECKING:
     import numpy as np
 
-PR_SET_PDEATHSIG = 1
 KEPT_WARMUP = 50
 MAX_REQUEST = 4 * MIB
 LENGTH = struct.Struct("!I")
@@ -65,6 +65,7 @@ class _Server:
         self.child: int | None = None
 
     def serve(self) -> None:
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # of a child's own offspring
         try:
             while (received := receive(self.parent)) is not None:
                 request, descriptors = received
@@ -90,9 +91,10 @@ class _Server:
         for descriptor in descriptors:
             os.close(descriptor)
         self.child = pid
+        send(self.parent, {"pid": pid})
 
     def _end(self) -> dict[str, Any]:
-        """Kill what is left of the child's group and reap it; how it ended, and its CPU time."""
+        """Kill what is left of the child and its offspring, reap it; how it ended, its CPU time."""
         if self.child is None:
             return {"code": None, "cpu_s": 0.0}
         pid, self.child = self.child, None
@@ -100,6 +102,7 @@ class _Server:
             with suppress(ProcessLookupError):
                 kill(pid, signal.SIGKILL)
         _, status, usage = os.wait4(pid, 0)
+        end_offspring()  # those that had left the group
         code = os.waitstatus_to_exitcode(status)
         return {"code": code, "cpu_s": usage.ru_utime + usage.ru_stime}
 

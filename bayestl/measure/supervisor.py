@@ -48,7 +48,7 @@ def main(control: int, report: int) -> None:
         os.killpg(program, signal.SIGKILL)
     if ended is None:
         ended = os.wait4(program, 0)
-    _end_offspring()
+    end_offspring()
     usage = ended[2]
     answer = {
         "code": os.waitstatus_to_exitcode(ended[1]),
@@ -122,8 +122,8 @@ def _await(program: int, control: int, wake: int) -> tuple | None:
             return None
 
 
-def _end_offspring() -> None:
-    """Kill and reap every process that descends from the program."""
+def end_offspring() -> None:
+    """Kill and reap every child of this process, and what becomes its child as they die."""
     deadline = time.monotonic() + UNKILLABLE_S
     while time.monotonic() < deadline:
         try:

@@ -70,6 +70,7 @@ class Zygote:
     ) -> None:
         self.engine, self.variables, self.fork = engine, dict(variables or {}), fork
         self._process: subprocess.Popen[bytes] | None = None
+        self._job: int | None = None
 
     def ready(self) -> None:
         """Import the engine now rather than with the first job; a fresh process cannot wait.
@@ -99,6 +100,7 @@ class Zygote:
                 self._start(message, [answers.write, output.write, errors.write])
                 for pipe in (answers, output, errors):
                     pipe.close_write()
+                self._job = self._started() if self.fork else None
                 streams.follow({**sinks, errors: streams.read_errors}, timeout_s)
             except BaseException:
                 self.close()  # with all that it has forked
@@ -129,6 +131,10 @@ class Zygote:
             with suppress(ProcessLookupError):
                 kill(process.pid, signal.SIGKILL)
         process.wait()
+        job, self._job = self._job, None
+        if job is not None and process.returncode < 0:  # killed, so that it did not end its job
+            with suppress(ProcessLookupError):
+                os.killpg(job, signal.SIGKILL)
 
     def _start(self, message: Mapping[str, Any], descriptors: list[int]) -> None:
         for last in (False, True):
@@ -168,11 +174,22 @@ class Zygote:
             reason = prepared["error"] if prepared else "the process ended"
             raise EngineUnavailable(f"the engine {self.engine} cannot be imported: {reason}")
 
+    def _started(self) -> int | None:
+        """The number of the job's process; None where the one that forks it has ended."""
+        answer = self._answer(END_S)
+        return answer["pid"] if answer else None
+
     def _ask(self, message: Mapping[str, Any], timeout_s: float) -> dict[str, Any] | None:
         """What the process answers; None where it ended or has no answer in time."""
-        self._channel.settimeout(timeout_s)
         try:
             send(self._channel, message)
+        except OSError:
+            return None
+        return self._answer(timeout_s)
+
+    def _answer(self, timeout_s: float) -> dict[str, Any] | None:
+        self._channel.settimeout(timeout_s)
+        try:
             received = receive(self._channel)
         except OSError:
             return None
@@ -191,9 +208,10 @@ class Zygote:
             spent = after.children_user + after.children_system
             return _Death(process.returncode, spent - before.children_user - before.children_system)
         ended = self._ask({"do": "end"}, END_S)
-        if ended is None:
+        if ended is None or "code" not in ended:  # it hangs, or answers too late
             self.close()
             return _Death(None, 0.0)
+        self._job = None
         return _Death(ended["code"], ended["cpu_s"])
 
 

@@ -124,7 +124,9 @@ class StagedSession:
                 os.write(1, b"x" * 300_000)
                 os.write(2, b'{"status": "ok"}\n' * 20_000)
             case "offspring":
-                child = subprocess.Popen(["sleep", "600"])
-                Path(os.environ["STAGED_PIDS"]).write_text(f"{os.getpid()} {child.pid}")
+                stays = subprocess.Popen(["sleep", "600"])
+                leaves = subprocess.Popen(["sleep", "600"], start_new_session=True)
+                pids = f"{os.getpid()} {stays.pid} {leaves.pid}"
+                Path(os.environ["STAGED_PIDS"]).write_text(pids)
                 time.sleep(600)
         self.result = outputs

@@ -1,6 +1,7 @@
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -31,34 +32,48 @@ def pids(tmp_path, monkeypatch):
 
 
 def family(pids):
-    """The child that measures and its own child, once they run."""
-    assert wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
-    return map(int, pids.read_text().split())
+    """The child that measures, and its own: one in its group and one that left it."""
+    assert wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 3)
+    return [int(pid) for pid in pids.read_text().split()]
+
+
+def parent_of(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def test_a_timeout_kills_the_whole_group(staged, staged_environment, pids):
     runner = staged(timeout_s=3.0)
     assert runner.run({"act": "offspring"}, staged_environment).status == "timeout"
-    child, grandchild = map(int, pids.read_text().split())
-    assert wait_until(lambda: not alive(child) and not alive(grandchild))
+    members = family(pids)
+    assert not any(map(alive, members))
     with pytest.raises(ChildProcessError):
-        os.waitpid(child, os.WNOHANG)  # reaped
+        os.waitpid(members[0], os.WNOHANG)  # reaped
 
 
 def test_an_interrupt_kills_the_whole_group(staged, staged_environment, pids):
     with started(PARENT) as parent:
-        child, grandchild = family(pids)
+        members = family(pids)
         parent.send_signal(signal.SIGINT)
         assert parent.stdout.readline() == "interrupted\n"
-        assert wait_until(lambda: not alive(child) and not alive(grandchild))
+        assert wait_until(lambda: not any(map(alive, members)))
 
 
 def test_a_killed_parent_leaves_no_child(staged, staged_environment, pids):
     with started(PARENT) as parent:
-        child, grandchild = family(pids)
-        assert alive(child)
+        members = family(pids)
+        assert all(map(alive, members))
         parent.kill()
-    assert wait_until(lambda: not alive(child) and not alive(grandchild))
+    assert wait_until(lambda: not any(map(alive, members)))
+
+
+def test_a_killed_server_leaves_nothing_of_the_childs_group(staged, staged_environment, pids):
+    with started(PARENT):
+        child, stays, leaves = family(pids)
+        os.kill(parent_of(child), signal.SIGKILL)
+        try:
+            assert wait_until(lambda: not alive(child) and not alive(stays))
+        finally:
+            os.kill(leaves, signal.SIGKILL)  # nobody is left who knows it
 
 
 def test_the_working_directory_is_not_on_the_path(
