@@ -125,7 +125,7 @@ def test_findings_are_json():
 def test_a_probe_says_what_works_here(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # the lock: others may be measuring
+    monkeypatch.setenv("BAYESTL_LOCK", str(tmp_path / "lock"))  # the lock: others may be measuring
     patient = partial(LocalRunner, disturbance_limit=10.0, attempts=9)  # and they go on
     monkeypatch.setattr(probing, "LocalRunner", patient)
     seen = []

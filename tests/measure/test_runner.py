@@ -240,7 +240,7 @@ def test_a_limit_on_memory_is_kept(runner, squeezenet):
 
 
 def test_one_measurement_at_a_time(staged, staged_environment, monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("BAYESTL_LOCK", str(tmp_path / "lock"))
     runner = staged(lock_timeout_s=0.2)
     with device_lock(1.0), pytest.raises(EngineError, match="has been measuring"):
         runner.run({}, staged_environment)

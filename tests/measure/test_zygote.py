@@ -27,7 +27,7 @@ except KeyboardInterrupt:
 def pids(tmp_path, monkeypatch):
     path = tmp_path / "pids"
     monkeypatch.setenv("STAGED_PIDS", str(path))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # the lock: others may be measuring
+    monkeypatch.setenv("BAYESTL_LOCK", str(tmp_path / "lock"))  # the lock: others may be measuring
     return path
 
 
