@@ -10,6 +10,7 @@ Nothing is fitted while a measurement runs.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -206,11 +207,35 @@ class _Reporter:
 
 
 def _check_same_plan(name: str, stored: Any, wanted: Any) -> None:
-    """Refuse another plan under the same name; only the budget may change."""
-    keys = sorted(stored.keys() | wanted.keys())
-    different = [key for key in keys if stored.get(key) != wanted.get(key)]
-    if different != ["budget"]:
+    """Refuse another plan under the same name; only the budget may change, and the machine.
+
+    What has become of the machine is told by `_compare`.
+    """
+    before, now = _anywhere(stored), _anywhere(wanted)
+    keys = sorted(before.keys() | now.keys())
+    different = [key for key in keys if before.get(key) != now.get(key)]
+    if different not in ([], ["budget"]):
+        named = [text for key in different for text in _named(key, before.get(key), now.get(key))]
         raise StoreError(
-            f"the store has another plan named {name!r}: {', '.join(different)} differ; "
+            f"the store has another plan named {name!r}: {', '.join(named)} differ; "
             "choose another name or another store"
         )
+
+
+def _anywhere(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The plan without the hardware that its environments were found on."""
+    found = dict(plan)
+    for key in ("target", "environment"):
+        if key in found:
+            found[key] = {**found[key], "hardware": ""}
+    if isinstance(found.get("source"), Mapping) and found["source"]["kind"] == "survey":
+        found["source"] = _anywhere(found["source"])
+    return found
+
+
+def _named(key: str, stored: Any, wanted: Any) -> list[str]:
+    """What differs, by the names of the parts where there are any."""
+    if not (isinstance(stored, Mapping) and isinstance(wanted, Mapping)):
+        return [key]
+    parts = sorted(stored.keys() | wanted.keys())
+    return [f"{key}.{part}" for part in parts if stored.get(part) != wanted.get(part)]

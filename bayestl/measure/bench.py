@@ -157,6 +157,7 @@ class Bench:
         taken = disturbance(use, use_of(cores), own)
         places = (place, self._place())
         provenance = {
+            "variables": {**machine.variables(), **zygote.variables},
             "cpu_s": outcome.cpu_s,
             "foreign_share": taken.foreign if taken else None,
             "stolen_share": taken.stolen if taken else None,

@@ -21,6 +21,12 @@ FLAGS = (
 )
 """Instruction sets that change how fast a network runs."""
 
+VARIABLES = re.compile(
+    "(OMP|GOMP|KMP|MKL|OPENBLAS|ONEDNN|DNNL|ORT|OV|TBB|MALLOC|CUDA|CUDNN|CUBLAS|NVIDIA|TORCH|PYTORCH"
+    "|TORCHINDUCTOR|ATEN)_.+|GLIBC_TUNABLES|LD_PRELOAD|LD_LIBRARY_PATH"
+)
+"""Environment variables that change how engines, their libraries or the allocator work."""
+
 _AVX512 = ("avx2", "avx512f", "avx512bw")
 INSTRUCTION_SETS: Mapping[str, tuple[str, ...]] = {
     "SSE41": ("sse4_2",),
@@ -187,6 +193,35 @@ def _group_limit() -> float | None:
     return None
 
 
+def cpu_quota(
+    root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")
+) -> float | None:
+    """How many cores' CPU time the control groups of this process grant; None for no limit.
+
+    Both versions of control groups; a group is limited by those that it is in
+    (Documentation/admin-guide/cgroup-v2.rst of the Linux kernel, "cpu.max").
+    """
+    quotas = []
+    for line in (read_text(groups) or "").splitlines():
+        _, controllers, place = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mount = root / "cpu" if controllers else root
+        group = mount / place.lstrip("/")
+        quotas += [_quota(one) for one in (group, *group.parents) if one.is_relative_to(mount)]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _quota(group: Path) -> float | None:
+    names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+    text = read_text(group / "cpu.max")
+    if text is None:  # version 1
+        text = " ".join(read_text(group / name) or "" for name in names)
+    quota, _, period = text.partition(" ")
+    limited = quota.isdecimal() and period.isdecimal()  # else "max", or -1
+    return int(quota) / int(period) if limited else None
+
+
 def kernel_kills() -> int | None:
     """How many processes the kernel has killed for want of memory since it started."""
     for line in (read_text("/proc/vmstat") or "").splitlines():
@@ -194,6 +229,34 @@ def kernel_kills() -> int | None:
         if name == "oom_kill":
             return int(count)
     return None
+
+
+def variables() -> dict[str, str]:
+    """Those of `VARIABLES` that this process has, and what it starts inherits."""
+    return {k: v for k, v in sorted(os.environ.items()) if VARIABLES.fullmatch(k)}
+
+
+def limits() -> dict[str, float | None]:
+    """What the control groups grant: the CPU time of so many cores, and memory in MiB."""
+    return {"cpu_quota": cpu_quota(), "memory_mib": _group_limit()}
+
+
+def identity(cores: tuple[int, ...]) -> str:
+    """What this machine is today, as text that changes when its times are no longer comparable.
+
+    A processor's name is not enough: virtual machines give one name to several processors.
+    """
+    flags = [flag for flag in processor_flags() if flag != "hypervisor"]
+    quota, switch, chosen = cpu_quota(), turbo(), governor(cores[0])
+    parts = [
+        processor() + (f" ({' '.join(flags)})" if flags else ""),
+        f"cores {format_cores(cores)} of {os.cpu_count()}",
+        hardware()["kernel"],
+        None if chosen is None else f"governor {chosen}",
+        None if switch is None else f"turbo {'on' if switch else 'off'}",
+        None if quota is None else f"CPU time of {quota:g} cores",
+    ]
+    return ", ".join(part for part in parts if part is not None)
 
 
 @cache

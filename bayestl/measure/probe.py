@@ -187,7 +187,7 @@ def probe(repeats: int = 0, observer: Observer | None = None) -> Probe:
         turbo=machine.turbo(),
         frequency_mhz=frequency_mhz(cores[0]),
         smt=_switch("/sys/devices/system/cpu/smt/active"),
-        quota=cpu_quota(),
+        quota=machine.cpu_quota(),
         autogroup=_switch("/proc/sys/kernel/sched_autogroup_enabled"),
         memory_mib=machine.memory_mib(),
         load=load,
@@ -376,35 +376,6 @@ def frequency_mhz(core: int) -> tuple[float, float] | None:
     if lowest is None or highest is None:
         return None
     return int(lowest) / 1e3, int(highest) / 1e3
-
-
-def cpu_quota(
-    root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")
-) -> float | None:
-    """How many cores' CPU time the control groups of this process grant; None for no limit.
-
-    Both versions of control groups; a group is limited by those that it is in
-    (Documentation/admin-guide/cgroup-v2.rst of the Linux kernel, "cpu.max").
-    """
-    quotas = []
-    for line in (machine.read_text(groups) or "").splitlines():
-        _, controllers, place = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        mount = root / "cpu" if controllers else root
-        group = mount / place.lstrip("/")
-        quotas += [_quota(one) for one in (group, *group.parents) if one.is_relative_to(mount)]
-    return min((quota for quota in quotas if quota is not None), default=None)
-
-
-def _quota(group: Path) -> float | None:
-    names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-    text = machine.read_text(group / "cpu.max")
-    if text is None:  # version 1
-        text = " ".join(machine.read_text(group / name) or "" for name in names)
-    quota, _, period = text.partition(" ")
-    limited = quota.isdecimal() and period.isdecimal()  # else "max", or -1
-    return int(quota) / int(period) if limited else None
 
 
 def _switch(path: str) -> bool | None:

@@ -139,9 +139,7 @@ class ProgramRunner:
         return self.options
 
     def describe(self, environment: Environment) -> Environment:
-        plan = self._arrange(environment)
-        cores = f"cores {machine.format_cores(plan.cores)} of {os.cpu_count()}"
-        return replace(environment, hardware=f"{machine.processor()}, {cores}", engine=plan.engine)
+        return _described(environment, self._arrange(environment))
 
     def run(self, configuration: Configuration, environment: Environment) -> Measurement:
         """The configuration, measured by one run of the program.
@@ -196,8 +194,9 @@ class ProgramRunner:
                 "foreign_share": taken.foreign if taken else None,
                 "stolen_share": taken.stolen if taken else None,
                 "bayestl": version("bayestl"),
+                "fingerprint": _described(environment, plan).fingerprint,
                 "command": [plan.program, *request.arguments],
-                "variables": request.variables,
+                "variables": {**machine.variables(), **request.variables},
                 "folder": str(self.folder),
                 "files": plan.files,
                 "exit_code": ended.code,
@@ -205,6 +204,8 @@ class ProgramRunner:
                 "stderr": ended.errors[-KEPT_TEXT:],
                 "cores": machine.format_cores(plan.cores),
                 "governor": machine.governor(plan.cores[0]),
+                "turbo": machine.turbo(),
+                "limits": machine.limits(),
                 "timeout_s": self.timeout_s,
                 "memory_limit_mib": self.memory_limit_mib,
                 **machine.hardware(),
@@ -354,6 +355,10 @@ class _Plan:
     files: Mapping[str, str]
     engine: str
     cores: tuple[int, ...]
+
+
+def _described(environment: Environment, plan: _Plan) -> Environment:
+    return replace(environment, hardware=machine.identity(plan.cores), engine=plan.engine)
 
 
 @dataclass(frozen=True)

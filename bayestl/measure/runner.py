@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import shutil
 import tempfile
@@ -164,15 +163,7 @@ class LocalRunner:
         return self._space(self._arrange(environment))
 
     def describe(self, environment: Environment) -> Environment:
-        workload = self._arrange(environment)
-        inputs = ", ".join(map(str, workload.inputs))
-        cores = f"cores {machine.format_cores(workload.cores)} of {os.cpu_count()}"
-        return replace(
-            environment,
-            hardware=f"{machine.processor()}, {cores}",
-            engine=f"{workload.engine.name} {workload.engine.version()}",
-            workload=f"{inputs}; batch {workload.batch}; network {workload.network.sha256[:16]}",
-        )
+        return self._described(self._arrange(environment))
 
     def run(self, configuration: Configuration, environment: Environment) -> Measurement:
         workload = self._arrange(environment)
@@ -231,6 +222,15 @@ class LocalRunner:
 
     def _arrange(self, environment: Environment) -> Workload:
         return arrange(environment, self.engines)
+
+    def _described(self, workload: Workload) -> Environment:
+        inputs = ", ".join(map(str, workload.inputs))
+        return replace(
+            workload.environment,
+            hardware=machine.identity(workload.cores),
+            engine=f"{workload.engine.name} {workload.engine.version()}",
+            workload=f"{inputs}; batch {workload.batch}; network {workload.network.sha256[:16]}",
+        )
 
     def _space(self, workload: Workload) -> ConfigSpace:
         space = workload.engine.space(workload.environment)
@@ -329,10 +329,12 @@ class LocalRunner:
         return {
             "bayestl": version("bayestl"),
             "python": platform.python_version(),
+            "fingerprint": self._described(workload).fingerprint,
             **workload.describe(),
             "sampling": self.sampling.to_dict(),
             "isolation": self.isolation,
             "timeout_s": self.timeout_s,
             "memory_limit_mib": self.memory_limit_mib,
+            "limits": machine.limits(),
             **machine.hardware(),
         }

@@ -155,6 +155,39 @@ def test_a_changed_environment_is_warned_of(rehearsal, store):
     assert "hardware:  -> another board" in warning.message
 
 
+@pytest.mark.parametrize("plan", ["survey", "campaign"])
+def test_a_plan_described_on_a_changed_machine_goes_on_with_a_warning(rehearsal, store, plan):
+    def described(hardware):
+        class Found(rehearsal.FormulaRunner):
+            def describe(self, environment):
+                return replace(environment, hardware=hardware)
+
+        runner, made = Found(), getattr(rehearsal, plan)()
+        if plan == "survey":
+            return replace(made, environment=runner.describe(made.environment)), runner
+        source = replace(made.source, environment=runner.describe(made.source.environment))
+        return replace(made, target=runner.describe(made.target), source=source), runner
+
+    first = run(*described("a board"), store, name="a").state
+    events = []
+    again = run(*described("a newer board"), store, name="a", observer=events.append).state
+    assert again == first
+    warnings = [event.message for event in events if isinstance(event, Warned)]
+    assert warnings
+    assert all("hardware: a board -> a newer board" in warning for warning in warnings)
+    events.clear()
+    run(*described("a newer board"), store, name="a", observer=events.append)
+    assert not [event for event in events if isinstance(event, Warned)]
+
+
+def test_another_network_or_engine_is_another_plan(rehearsal, store):
+    run(rehearsal.survey(), rehearsal.FormulaRunner(), store, name="a")
+    plan = rehearsal.survey()
+    other = replace(plan, environment=replace(plan.environment, engine="onnxruntime 99"))
+    with pytest.raises(StoreError, match=r"another plan named 'a': environment\.engine differ"):
+        run(other, rehearsal.FormulaRunner(), store, name="a")
+
+
 def test_a_fit_that_fails_is_told_and_the_sample_goes_on(rehearsal, store):
     class Failing(rehearsal.MeanModel):
         def fit(self, table, *, metric, target, seed=0):

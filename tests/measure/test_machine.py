@@ -33,3 +33,69 @@ def test_facts_are_found_or_none():
     assert memory["total"] > memory["available"] > 0
     assert machine.read_text("/no/such/file") is None
     assert machine.load()["load_average"] >= 0
+
+
+@pytest.fixture
+def groups(tmp_path):
+    """A function that writes control groups' files, and the quota that is read from them."""
+
+    def quota(membership, files):
+        (tmp_path / "cgroup").write_text(membership)
+        for place, text in files.items():
+            path = tmp_path / "fs" / place
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return machine.cpu_quota(tmp_path / "fs", tmp_path / "cgroup")
+
+    return quota
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "cores"),
+    [
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 1.5),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "50000 100000\n"}, 0.5),
+        ("0::/a\n", {"a/cpu.max": "75000 100000\n", "cpu.max": "200000 100000\n"}, 0.75),
+        ("0::/a\n", {"a/cpu.max": "max 100000\n"}, None),
+        (
+            "3:cpuset:/\n2:cpu,cpuacct:/a\n",
+            {"cpu/a/cpu.cfs_quota_us": "200000", "cpu/a/cpu.cfs_period_us": "100000"},
+            2.0,
+        ),
+        (
+            "2:cpu:/\n0::/\n",
+            {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"},
+            None,
+        ),
+        ("", {}, None),
+    ],
+)
+def test_the_quota_is_the_smallest_of_the_groups(groups, membership, files, cores):
+    assert groups(membership, files) == cores
+
+
+def test_a_machine_is_told_from_its_namesake(monkeypatch):
+    today = machine.identity((0,))
+    assert machine.processor() in today
+    assert "cores 0 of" in today
+    assert machine.identity((0,)) == today
+    for fact, value in (
+        ("processor_flags", ("avx2",)),
+        ("hardware", {"kernel": "Linux 99"}),
+        ("governor", "userspace"),
+        ("turbo", not machine.turbo()),
+        ("cpu_quota", 0.25),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(machine, fact, lambda *_, value=value: value)
+            assert machine.identity((0,)) != today, fact
+
+
+def test_variables_that_change_times_are_found(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    monkeypatch.setenv("LD_PRELOAD", "")
+    monkeypatch.setenv("OMPHALOS", "navel")
+    found = machine.variables()
+    assert found["OMP_WAIT_POLICY"] == "active"
+    assert "LD_PRELOAD" in found
+    assert not {"OMPHALOS", "PATH"} & found.keys()

@@ -13,6 +13,7 @@ from bayestl.data.measurement import Metric, Status
 from bayestl.data.options import Boolean, Categorical, Integer, Real
 from bayestl.data.space import ConfigSpace
 from bayestl.errors import EngineError, EngineUnavailable, SpecificationError, UnknownEnvironment
+from bayestl.measure import machine
 from bayestl.measure.program import USAGE, ProgramRunner
 
 SPACE = ConfigSpace(
@@ -195,7 +196,7 @@ def test_the_provenance_says_what_was_run(script, tmp_path):
     found = runner.run({"threads": 2}, HERE).provenance
     assert found["command"][0] == sys.executable
     assert found["command"][1::2] == ["bench.py", "2"]
-    assert found["variables"] == {"THREADS": "2"}
+    assert found["variables"] == {**machine.variables(), "THREADS": "2"}
     assert set(found["files"]) == {sys.executable, str(tmp_path / "bench.py")}
     assert found["exit_code"] == 0
     assert {

@@ -46,6 +46,7 @@ def test_a_measurement_has_values_samples_and_provenance(runner, squeezenet):
     found = measured.provenance
     assert found["requested"] == found["effective"] == measured.configuration
     assert found["affinity"] == [0]
+    assert found["fingerprint"] == runner.describe(squeezenet).fingerprint
     assert found["session"]["providers"] == ["CPUExecutionProvider"]
     assert found["session"]["threads_started"] == 0
     assert found["inputs"] == ["data_0 float32 1x3x224x224"]
@@ -53,7 +54,7 @@ def test_a_measurement_has_values_samples_and_provenance(runner, squeezenet):
     assert found["readings"]["peak_memory"]["source"] == "VmHWM"
     expected = (
         "bayestl python numpy engine processor flags kernel governor "
-        "started before after sampling warmup_ms steady"
+        "started before after sampling warmup_ms steady variables limits"
     )
     assert set(expected.split()) <= set(found)
     again = json.loads(json.dumps(measured.to_dict(), allow_nan=False))
