@@ -57,7 +57,7 @@ class Bench:
     workspace : the folder in which each measurement has one of its own
     sentinel : says when the default configuration is due
     tolerance, timeout_s, attempts, disturbance_limit : as a runner's
-    reference : what the default configuration computed, and its latency, once it was measured
+    reference : the digest of what the default configuration computed, once it was measured
     """
 
     workload: Workload
@@ -81,13 +81,12 @@ class Bench:
         EngineError, NetworkError
             If the default configuration cannot be measured the first time.
         """
-        if not self.sentinel.due:
+        if self.reference is not None and not self.sentinel.due:
             return
         outcome = self.measure(self.default).outcome
         if self.reference is None:
-            self.reference = self._reference(outcome)
-            self.sentinel.note(self.reference["latency_ms"])
-        elif outcome.status is Status.OK:
+            self.reference = self._digest(outcome)
+        if outcome.status is Status.OK:
             self._note(outcome.answer["values"]["latency"])
 
     def _note(self, latency_ms: float) -> None:
@@ -103,8 +102,8 @@ class Bench:
                 self.workload.environment.name, latency_ms, level,
             )  # fmt: skip
 
-    def _reference(self, outcome: Outcome) -> Mapping[str, Any]:
-        """What the default configuration computes, and how long it takes."""
+    def _digest(self, outcome: Outcome) -> Mapping[str, Any]:
+        """What the default configuration computes, be it disturbed or not."""
         if "digest" not in outcome.answer:
             kind = NetworkError if outcome.status in _NETWORKS_FAULT else EngineError
             raise kind(
@@ -112,8 +111,7 @@ class Bench:
                 f"{self.workload.network.name!r} at batch {self.workload.batch}: "
                 f"{outcome.status}: {outcome.message}"
             )
-        latency_ms = outcome.answer["values"]["latency"]
-        return {"digest": outcome.answer["digest"], "latency_ms": latency_ms}
+        return outcome.answer["digest"]
 
     def measure(self, configuration: Configuration) -> Trial:
         """The configuration, measured on the machine set as it says."""
@@ -210,6 +208,7 @@ class Bench:
             **self.job,
             "configuration": {k: v for k, v in configuration.items() if k not in others},
             "reference": self.reference,
+            "level_ms": self.sentinel.level_ms,  # None while each default was disturbed
             "tolerance": max(self.tolerance[p] for p in precisions),
             "folder": folder,
         }

@@ -33,8 +33,8 @@ class Sentinel:
 
     @property
     def due(self) -> bool:
-        """Whether it should be measured now."""
-        return self.latency_ms is None or (self.every is not None and self.since >= self.every)
+        """Whether it should be measured now: after so many others, or while nothing is known."""
+        return self.every is not None and (self.latency_ms is None or self.since >= self.every)
 
     @property
     def level_ms(self) -> float | None:
