@@ -65,19 +65,35 @@ def test_cores_that_change_their_place_are_a_disturbance(
     assert measured.provenance["placement"] == "far"
 
 
-def test_a_disturbed_default_is_no_level(staged, staged_environment, disturbed, monkeypatch):
+def test_a_disturbed_default_is_no_level(staged, staged_environment, disturbed):
     """What it computed counts, how long it took does not; it is measured again."""
-    runner = staged(disturbance_limit=0.15, attempts=1, implausible_speedup=20.0)
-    disturbed(BUSY, BUSY)
-    measured = runner.run({"act": "wrong"}, staged_environment)
-    assert measured.status is Status.BAD_OUTPUT
-    assert measured.provenance["sentinel"]["level_ms"] is None
-    disturbed(BUSY)
-    measured = runner.run({"act": "fast"}, staged_environment)
-    assert measured.status is Status.OK  # faster than what?
+    runner = staged(disturbance_limit=0.15, attempts=1)
+    disturbed(BUSY, CALM, BUSY, CALM)
+    levels = []
+    for act in ("wrong", "chatter", "chatter"):
+        measured = runner.run({"act": act}, staged_environment)
+        assert measured.status is (Status.BAD_OUTPUT if act == "wrong" else Status.OK)
+        levels.append(measured.provenance["sentinel"]["level_ms"])
+    assert levels[:2] == [None, None]
+    assert levels[2] > 0
+
+
+def test_a_default_that_was_slow_makes_nothing_implausible(staged, staged_environment, monkeypatch):
+    runner = staged(implausible_speedup=20.0, sentinel_every=None)
+    slow = [1_000.0]
+
+    def measured_at(self, request, timeout_s, run=bench.Zygote.run):
+        outcome = run(self, request, timeout_s)
+        samples = outcome.answer["samples"]
+        samples["latency"] = [ms * (slow.pop() if slow else 1.0) for ms in samples["latency"]][:1]
+        return outcome
+
+    monkeypatch.setattr(bench.Zygote, "run", measured_at)
+    measured = runner.run({"act": "chatter"}, staged_environment)
+    assert not slow
+    assert measured.status is Status.OK, measured.message
     measured = runner.run({"act": "fast"}, staged_environment)
     assert measured.status is Status.IMPLAUSIBLE
-    assert measured.provenance["sentinel"]["regime"] == 1
 
 
 def test_another_level_is_told_and_counted(staged, staged_environment, caplog, monkeypatch):
