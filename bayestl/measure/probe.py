@@ -172,11 +172,12 @@ def probe(repeats: int = 0, observer: Observer | None = None) -> Probe:
 
     Parameters
     ----------
-    repeats : how often the default configuration of the first engine that works is measured
+    repeats : how often the default configuration of the first engine that works is measured;
+        where it is not 0 every engine is imported, which takes some seconds
     observer : told of each of those
     """
     load, cores = machine.load(), machine.available_cores()
-    engines, placement, noise = probe_engines(), probe_placement(cores), probe_noise()
+    engines, placement, noise = probe_engines(repeats > 0), probe_placement(cores), probe_noise()
     return Probe(
         processor=machine.processor(),
         flags=machine.processor_flags(),
@@ -202,12 +203,16 @@ def probe(repeats: int = 0, observer: Observer | None = None) -> Probe:
     )
 
 
-def probe_engines() -> tuple[Part, ...]:
-    """Each engine with its version, or what to install."""
+def probe_engines(imported: bool = False) -> tuple[Part, ...]:
+    """Each engine with its version, or what to install; `imported` in a process of its own, too."""
     parts = []
     for name, reference in ENGINES.items():
         try:
-            parts.append(Part(name, True, load_engine(reference).version()))
+            version = load_engine(reference).version()
+            if imported:
+                with closing(Zygote(reference)) as zygote:
+                    zygote.ready()
+            parts.append(Part(name, True, version))
         except EngineError as error:
             parts.append(Part(name, False, str(error)))
     return tuple(parts)

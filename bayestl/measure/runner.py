@@ -102,7 +102,7 @@ class LocalRunner:
     memory_limit_mib : a limit on the child's address space; None for no limit
     tolerance : precision -> how far outputs may be from the default configuration's,
         relative to their root mean square
-    implausible_speedup : a latency this many times below the default's is not believed
+    implausible_speedup : a latency this many times below the default's shortest is not believed
     meters : further meters, by their names in `meter.METERS`, with their arguments
     allocator : whether the options of the memory allocator are part of the space
     host : whether the options of the whole machine that it offers are, such as its clock;

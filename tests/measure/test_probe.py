@@ -245,6 +245,20 @@ def test_an_engine_that_is_missing_is_reported(monkeypatch):
     assert not part.works
 
 
+def test_an_engine_that_is_installed_and_broken_is_reported(monkeypatch, tmp_path):
+    (tmp_path / "broken_engine.py").write_text(
+        "class Engine:\n"
+        "    def version(self): return '1.0'\n"
+        "    def prepare(self): raise ImportError('libfast.so: cannot open shared object file')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(probing, "ENGINES", {"broken": "broken_engine:Engine"})
+    assert probing.probe_engines() == (Part("broken", True, "1.0"),)
+    (part,) = probing.probe_engines(imported=True)
+    assert part.works is False
+    assert "cannot be imported: ImportError: libfast.so" in part.detail
+
+
 def test_every_meter_is_tried_or_says_what_it_needs():
     parts = {part.name: part for part in probing.probe_meters()}
     assert set(parts) == {"wall clock", "CPU time", "peak memory", *METERS}
