@@ -164,6 +164,9 @@ def compare_isolation(
                 m = (forked, fresh)[kind].run(configuration, environment)
                 latencies[kind, turn, number] = m.values.get("latency", np.nan)
                 measured += [m] if kind == 0 else []
+    undisturbed = [m for m in measured if m.ok and not m.provenance["disturbed"]]
+    if not undisturbed:
+        sys.exit(f"all {len(measured)} measurements were disturbed; ask again on a quiet machine")
     ours, theirs = np.nanmedian(latencies, axis=1)
     mixed = [spearman(latencies[0, a], latencies[1, b]) for a, b in permutations(range(TURNS), 2)]
     same = [spearman(latencies[1, a], latencies[1, b]) for a, b in combinations(range(TURNS), 2)]
@@ -174,9 +177,6 @@ def compare_isolation(
         float(np.mean(mixed)),
         float(np.mean(same)),
     )
-    undisturbed = [m for m in measured if m.ok and not m.provenance["disturbed"]]
-    if not undisturbed:
-        sys.exit(f"all {len(measured)} measurements were disturbed; ask again on a quiet machine")
     return zygote, cost_of(undisturbed)
 
 

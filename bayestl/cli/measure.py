@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bayestl.data.environment import Environment
+    from bayestl.data.measurement import Measurement
     from bayestl.data.options import Value
     from bayestl.data.space import ConfigSpace, Configuration
     from bayestl.data.table import MeasurementTable
@@ -49,6 +50,17 @@ def measure(
     host: Annotated[
         bool, typer.Option("--host", help="Vary the machine's clocks and limits, too, as root.")
     ] = False,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds that one measurement may take; 60.", min=0.001)
+    ] = None,
+    disturbance_limit: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the cores that others may use, from which on a measurement is repeated, "
+            "and contaminated in the end; 0.15.",
+            min=0.0,
+        ),
+    ] = None,
     environment: Annotated[str | None, typer.Option(help="The environment's name.")] = None,
     count: Annotated[int, typer.Option(help="How many configurations to sample.", min=1)] = 50,
     repeats: Annotated[
@@ -89,15 +101,19 @@ def measure(
     from bayestl.measure.runner import LocalRunner
 
     if program is not None and network is None:
-        if cores is not None or batch != 1 or size or setting or meter or allocator or host:
+        of_networks = (cores, size, setting, meter, timeout, disturbance_limit)
+        if any(given is not None for given in of_networks) or batch != 1 or allocator or host:
             raise typer.BadParameter(
-                "cores, batch, size, setting, meter, allocator and host are for networks; the "
-                "environment of a program has settings of its own"
+                "cores, batch, size, setting, meter, allocator, host, timeout and "
+                "disturbance-limit are for networks; a program's specification has settings of "
+                "its own"
             )
         runner, wanted = _program(program, environment)
     elif network is not None and program is None:
         meters = {name: {} for name in meter or ()}
-        runner = LocalRunner(meters=meters, allocator=allocator, host=host)
+        limits = {"timeout_s": timeout, "disturbance_limit": disturbance_limit}
+        given = {name: limit for name, limit in limits.items() if limit is not None}
+        runner = LocalRunner(meters=meters, allocator=allocator, host=host, **given)
         settings = _settings(cores, batch, size, setting or ())
         wanted = _environment(environment, engine, network, settings)
     else:
@@ -119,7 +135,7 @@ def measure(
         )
     table = survey.table(result.state)
     write_table(table, output)
-    _show(as_json, table, output, kept.path)
+    _show(as_json, table, result.state.measurements_in(name), output, kept.path)
 
 
 def _program(path: Path, name: str | None) -> tuple[ProgramRunner, Environment]:
@@ -195,14 +211,22 @@ def _parsed(space: ConfigSpace, pairs: Sequence[str]) -> Configuration:
     return space.configuration(values)
 
 
-def _show(as_json: bool, table: MeasurementTable, output: Path, store: Path) -> None:
+def _show(
+    as_json: bool,
+    table: MeasurementTable,
+    measured: Sequence[Measurement],
+    output: Path,
+    store: Path,
+) -> None:
     metric = table.metrics[0]
     failed = table.failures().frame["status"].value_counts().to_dict()
+    reasons = {m.status.value: m.message for m in measured if not m.ok}
     values = table.frame[metric.name].dropna()
     summary = {
         "environment": table.environment_names[0],
         "measurements": len(table),
         "failures": failed,
+        "reasons": reasons,
         "output": str(output),
         "store": str(store),
         metric.name: {
@@ -217,6 +241,7 @@ def _show(as_json: bool, table: MeasurementTable, output: Path, store: Path) -> 
         ("environment", summary["environment"]),
         ("measurements", len(table)),
         ("failed", ", ".join(f"{n} {status}" for status, n in failed.items()) or "none"),
+        *((f"last {status}", message) for status, message in reasons.items()),
         (metric.name, shown),
         ("table", output),
     ]

@@ -1,11 +1,9 @@
-from functools import partial
 from importlib.util import find_spec
 
 import pandas as pd
 import pytest
 
 from bayestl.data.readers import read_table
-from bayestl.measure.runner import LocalRunner
 
 ARGUMENTS = ("measure", "--network", "squeezenet", "--environment", "one-core")
 
@@ -20,6 +18,7 @@ def test_a_sample_is_measured_and_written(bayestl, runner, tmp_path):
     assert table.space.records(table.configurations())[0] == table.space.default
     assert result.json["measurements"] == 30
     assert result.json["failures"] == {"oom": len(table.failures())}
+    assert result.json["reasons"] == {"oom": "too much"}
     assert result.json["latency"]["min"] == table.frame["latency"].min()
 
 
@@ -123,11 +122,10 @@ def test_a_folder_that_is_not_there(refused, runner, tmp_path):
 @pytest.mark.skipif(
     find_spec("onnxruntime") is None or find_spec("onnx") is None, reason="needs onnxruntime"
 )
-def test_a_real_network_is_measured(bayestl, monkeypatch, tmp_path):
-    unconcerned = partial(LocalRunner, disturbance_limit=None)  # tests run beside each other
-    monkeypatch.setattr("bayestl.measure.runner.LocalRunner", unconcerned)
+def test_a_real_network_is_measured(bayestl, tmp_path):
     output = tmp_path / "real.parquet"
     given = ("--cores", 0, "--config", "graph_optimization_level=basic", "--output", output)
+    given += ("--disturbance-limit", 9, "--timeout", 120)  # tests run beside each other
     result = bayestl("measure", "--network", "squeezenet", *given, "--json")
     assert result.code == 0, result.err
     table = read_table(output)
@@ -140,6 +138,12 @@ def test_repeats_are_measured_in_passes(bayestl, runner, tmp_path):
     found = bayestl(*command, "--repeats", 3, "--output", tmp_path / "r.parquet", "--json")
     assert found.code == 0, found.err
     assert found.json["measurements"] == 12
+
+
+@pytest.mark.parametrize("given", [("--cores", "0"), ("--timeout", 9), ("--disturbance-limit", 1)])
+def test_what_is_for_networks_does_not_go_with_a_program(refused, tmp_path, given):
+    command = ("measure", "--program", "none.toml", "--output", tmp_path / "p.parquet", *given)
+    assert "are for networks" in refused(*command, code=2)
 
 
 def test_a_setting_has_a_value(refused, runner, tmp_path):
