@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -112,7 +112,7 @@ def measure(
     elif network is not None and program is None:
         meters = {name: {} for name in meter or ()}
         limits = {"timeout_s": timeout, "disturbance_limit": disturbance_limit}
-        given = {name: limit for name, limit in limits.items() if limit is not None}
+        given: dict[str, Any] = {k: limit for k, limit in limits.items() if limit is not None}
         runner = LocalRunner(meters=meters, allocator=allocator, host=host, **given)
         settings = _settings(cores, batch, size, setting or ())
         wanted = _environment(environment, engine, network, settings)

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 from bayestl.data.measurement import Status
 from bayestl.errors import EngineError, NetworkError
 from bayestl.measure import allocator, machine
-from bayestl.measure.disturbance import Disturbance, disturbance, use_of, watched
+from bayestl.measure.disturbance import (
+    DISTURBABLE,
+    Disturbance,
+    disturbance,
+    use_of,
+    watched,
+)
 from bayestl.measure.engine import Refusal
 from bayestl.measure.host import Knob, applied
 from bayestl.measure.placement import regime
@@ -27,9 +33,6 @@ if TYPE_CHECKING:  # pandas loads with the first space
 CALM_STEP_S = 0.1
 CALM_LIMIT_S = 1.0
 """How long a repeated measurement waits for the machine to become quiet."""
-
-_DISTURBABLE = (Status.OK, Status.TIMEOUT, Status.IMPLAUSIBLE)
-"""What a disturbance may have made of a measurement; other failures have their own reason."""
 
 _NETWORKS_FAULT = (Status.INVALID, Status.UNSUPPORTED, Status.BAD_OUTPUT)
 log = logging.getLogger(__name__)
@@ -155,7 +158,7 @@ class Bench:
         disturbances: list[str] = []
         while True:
             trial, why = self._attempt(configuration)
-            if why is None or trial.outcome.status not in _DISTURBABLE:
+            if why is None or trial.outcome.status not in DISTURBABLE:
                 break
             disturbances.append(why)
             if len(disturbances) == self.attempts:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bayestl.data.measurement import Status
 from bayestl.measure.machine import read_text
 
 IDLE_FIELDS = (3, 4)
@@ -19,6 +20,9 @@ STOLEN_FIELD = 7
 
 GUEST_FIELD = 8
 """From here on time is counted that is in the first columns already."""
+
+DISTURBABLE = (Status.OK, Status.TIMEOUT, Status.IMPLAUSIBLE)
+"""What a disturbance may have made of a measurement; other failures have their own reason."""
 
 
 @dataclass(frozen=True)

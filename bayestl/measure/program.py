@@ -37,7 +37,7 @@ from bayestl.errors import (
     UnknownEnvironment,
 )
 from bayestl.measure import machine
-from bayestl.measure.disturbance import disturbance, use_of
+from bayestl.measure.disturbance import DISTURBABLE, disturbance, use_of
 from bayestl.measure.lock import device_lock
 from bayestl.measure.process import Ended, run_process
 from bayestl.measure.template import Template
@@ -95,6 +95,8 @@ class ProgramRunner:
     folder : its working directory, where relative paths begin
     timeout_s : the deadline of one run
     memory_limit_mib : a limit on the address space of each of its processes
+    disturbance_limit : share of the cores that others may use meanwhile, above which a run is
+        `contaminated`; None does not look, as where a server works for the program
     lock_timeout_s : how long to wait for another measurement on this machine
 
     Raises
@@ -113,6 +115,7 @@ class ProgramRunner:
     folder: str | Path = "."
     timeout_s: float = 60.0
     memory_limit_mib: float | None = None
+    disturbance_limit: float | None = None
     lock_timeout_s: float = 600.0
 
     def __post_init__(self) -> None:
@@ -124,6 +127,7 @@ class ProgramRunner:
         for key, value in (
             ("timeout_s", self.timeout_s),
             ("memory_limit_mib", self.memory_limit_mib),
+            ("disturbance_limit", self.disturbance_limit),
         ):
             number = not isinstance(value, bool) and isinstance(value, (int, float))
             if value is not None and not (number and 0 < value < math.inf):
@@ -177,6 +181,9 @@ class ProgramRunner:
             answer = _answer(ended, request.result_file)
             seconds = time.perf_counter() - clock
         status, message, samples = _verdict(ended, answer, self.reports)
+        limit = math.inf if self.disturbance_limit is None else self.disturbance_limit
+        if status in DISTURBABLE and taken is not None and taken.share > limit:
+            status, message = Status.CONTAMINATED, str(taken)
         values = {name: statistics.median(series) for name, series in samples.items()}
         usage = (ended.seconds * 1e3, ended.cpu_s * 1e3, ended.peak_mib)
         return Measurement(

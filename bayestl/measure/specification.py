@@ -35,7 +35,7 @@ from bayestl.measure.program import ProgramRunner
 PROGRAM_KEY = "program"
 """The top-level key that describes a program."""
 
-_LIMITS = ("timeout_s", "memory_limit_mib")
+_LIMITS = ("timeout_s", "memory_limit_mib", "disturbance_limit")
 _KEYS = ("command", "name", "files", "variables", "flags", "metrics", *_LIMITS)
 
 

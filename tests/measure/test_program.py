@@ -14,7 +14,9 @@ from bayestl.data.options import Boolean, Categorical, Integer, Real
 from bayestl.data.space import ConfigSpace
 from bayestl.errors import EngineError, EngineUnavailable, SpecificationError, UnknownEnvironment
 from bayestl.measure import machine
+from bayestl.measure.disturbance import use_of
 from bayestl.measure.program import USAGE, ProgramRunner
+from tests.processes import started
 
 SPACE = ConfigSpace(
     {
@@ -189,6 +191,31 @@ def test_a_program_that_answers_and_does_not_end_is_late(script):
 def test_a_program_that_can_measure_nothing_is_an_error(script):
     with pytest.raises(EngineError, match="no server at port 8000"):
         answering(script, '{"status": "error", "message": "no server at port 8000"}')
+
+
+BUSY = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+print(flush=True)
+while True: pass
+"""
+
+
+def test_a_neighbour_contaminates_where_that_is_looked_at(script):
+    if use_of([0]) is None:
+        pytest.skip("this kernel does not count a core's time")
+    here = replace(HERE, settings={"cores": str(machine.available_cores()[0])})
+    code = "import time; time.sleep(0.5); print('{\"latency\": [1, 2, 3]}')"
+    with started(BUSY) as neighbour:
+        assert neighbour.stdout.readline()
+        assert script(code).run({}, here).ok
+        measured = script(code, disturbance_limit=0.3).run({}, here)
+        refused = script('print(\'{"status": "invalid"}\')', disturbance_limit=0.3)
+        assert refused.run({}, here).status is Status.INVALID  # for a reason of its own
+    assert measured.status is Status.CONTAMINATED
+    assert "others used" in measured.message
+    assert not measured.values
+    assert measured.samples["latency"] == [1, 2, 3]
 
 
 def test_the_provenance_says_what_was_run(script, tmp_path):

@@ -18,6 +18,7 @@ name = "bench"
 files = ["weights.bin"]
 timeout_s = 5
 memory_limit_mib = 512.5
+disturbance_limit = 0.2
 flags = {spin = ["--spin"]}
 
 [program.variables]
@@ -58,6 +59,7 @@ def test_a_program_is_read_whole(tmp_path):
     assert runner.flags == {"spin": ["--spin"]}
     assert (runner.name, list(runner.files)) == ("bench", ["weights.bin"])
     assert (runner.timeout_s, runner.memory_limit_mib) == (5, 512.5)
+    assert runner.disturbance_limit == 0.2
     assert runner.folder == tmp_path
 
 
@@ -78,15 +80,15 @@ def test_a_file_need_not_describe_a_program(tmp_path):
         ("timeout_s = 5", "timeout_s = -5", 9, "expected a positive number, got -5"),
         ("512.5", '"512"', 10, "memory_limit_mib: expected a positive number, got '512'"),
         ("512.5", "true", 10, "memory_limit_mib: expected a positive number, got True"),
-        ('{spin = ["--spin"]}', '{spun = ["--spin"]}', 11, "flags: spun: unknown option"),
+        ('{spin = ["--spin"]}', '{spun = ["--spin"]}', 12, "flags: spun: unknown option"),
         ('flags = {spin = ["--spin"]}', "", 2, "option 'spin' does not reach the program"),
-        ('flags = {spin = ["--spin"]}', 'flags = "--spin"', 11, "expected a table"),
-        ('"{threads}"\n\n', '"{thread}"\n\n', 14, "variables: OMP_NUM_THREADS: unknown"),
-        ('"{threads}"\n\n', "4\n\n", 14, "variables: OMP_NUM_THREADS: expected a text, got 4"),
-        ('unit = "ms"', "unit = 3", 17, "unit: expected a text, got 3"),
-        ('unit = "ms"', 'units = "ms"', 17, "unknown key 'units'; expected one of unit"),
-        ('"maximize"', '"up"', 21, "expected direction 'minimize' or 'maximize', got 'up'"),
-        ("metrics.throughput]", "metrics.cpu_time]", 19, "cpu_time: has a meaning of its own"),
+        ('flags = {spin = ["--spin"]}', 'flags = "--spin"', 12, "expected a table"),
+        ('"{threads}"\n\n', '"{thread}"\n\n', 15, "variables: OMP_NUM_THREADS: unknown"),
+        ('"{threads}"\n\n', "4\n\n", 15, "variables: OMP_NUM_THREADS: expected a text, got 4"),
+        ('unit = "ms"', "unit = 3", 18, "unit: expected a text, got 3"),
+        ('unit = "ms"', 'units = "ms"', 18, "unknown key 'units'; expected one of unit"),
+        ('"maximize"', '"up"', 22, "expected direction 'minimize' or 'maximize', got 'up'"),
+        ("metrics.throughput]", "metrics.cpu_time]", 20, "cpu_time: has a meaning of its own"),
         (TEXT[TEXT.index("[options.threads]") :], "", 1, "expected the program's options"),
     ],
 )  # fmt: skip
