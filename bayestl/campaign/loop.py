@@ -61,9 +61,12 @@ def run(
     StoreError
         If the store is in use, damaged or full, or holds another plan under this name.
         Whatever was reported as measured is in it.
+    CampaignError
+        If the runner does not measure what the campaign learns.
     EngineError, NetworkError, UnknownEnvironment
         From the runner, for what is wrong with the environment. The trial stays pending.
     """
+    _check_metric(plan, runner)
     with store.claim():
         session = _Session(plan, runner, store, name, _Reporter(observer))
         state = session.begin()
@@ -204,6 +207,15 @@ class _Reporter:
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+
+def _check_metric(plan: Plan, runner: Runner) -> None:
+    known = [metric.name for metric in runner.metrics]
+    if isinstance(plan, Campaign) and plan.metric not in known:
+        raise CampaignError(
+            f"the campaign learns {plan.metric!r}, and its runner measures {', '.join(known)}; "
+            "give it the meters, or the specification, that it began with"
+        )
 
 
 def _check_same_plan(name: str, stored: Any, wanted: Any) -> None:

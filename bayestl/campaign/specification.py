@@ -35,8 +35,8 @@
 the runner offers in each environment. A table in CSV also says `environment_column`,
 perhaps `status_column`, and `metrics` with their units.
 
-`[program]` names a program to measure, see `bayestl.measure.specification`; what then
-measures is what `read_program` returns.
+`[program]` names a program to measure, and `[runner]` says how networks are measured, such
+as with which meters, see `bayestl.measure.specification`; `read_runner` returns what measures.
 """
 
 from __future__ import annotations
@@ -65,13 +65,17 @@ from bayestl.data.toml import Document
 from bayestl.errors import BayestlError
 from bayestl.measure.program import ProgramRunner
 from bayestl.measure.runner import Runner
-from bayestl.measure.specification import PROGRAM_KEY, program_in
+from bayestl.measure.specification import PROGRAM_KEY, RUNNER_KEY, program_in, runner_in
 
 _PLAIN = ("initial", "batch", "candidates", "replicates", "seed")
 _CAMPAIGN_KEYS = ("name", "target", "metric", "model", "acquisition", "fixed", *_PLAIN)
 _TABLE_KEYS = ("table", "environment_column", "status_column", "metrics")
 _SURVEY_KEYS = ("environment", "measurements")
-_TOP_KEYS = ("campaign", "budget", "source", PROGRAM_KEY, ENVIRONMENTS_KEY, *SPACE_KEYS)
+_TOP_KEYS = (
+    *("campaign", "budget", "source"),
+    *(PROGRAM_KEY, RUNNER_KEY, ENVIRONMENTS_KEY),
+    *SPACE_KEYS,
+)
 
 
 def read_campaign(path: str | Path, runner: Runner) -> tuple[str, Campaign]:
@@ -105,6 +109,25 @@ def read_program(path: str | Path) -> tuple[ProgramRunner | None, tuple[Environm
     document.table(known=_TOP_KEYS)
     program = program_in(document, Path(path).parent)
     return program, specification_in(document).environments
+
+
+def read_runner(path: str | Path) -> Runner:
+    """What measures the campaign in a TOML file: its program, or this machine's engines.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read.
+    SpecificationError
+        If it is malformed, naming the line, or has both.
+    """
+    document = Document.read(path)
+    program, _ = read_program(path)
+    if program is None:
+        return runner_in(document)
+    if RUNNER_KEY in document.values:
+        raise document.error("expected [program] or [runner], got both", RUNNER_KEY)
+    return program
 
 
 T = TypeVar("T")

@@ -58,20 +58,19 @@ def run(
         environment = "one-core"
         measurements = 50
 
-    With [program] it measures a program of yours, which running it starts.
+    With [program] it measures a program of yours, which running it starts; [runner] says
+    how networks are measured, such as meters = {nvml = {device = 0}}.
     """
     from bayestl.campaign import loop
-    from bayestl.campaign.specification import read_campaign, read_program
+    from bayestl.campaign.specification import read_campaign, read_runner
     from bayestl.campaign.store import SQLiteStore
-    from bayestl.measure.runner import LocalRunner
 
-    program, _ = read_program(specification)
-    runner = program or LocalRunner()
+    runner = read_runner(specification)
     name, campaign = read_campaign(specification, runner)
     kept = SQLiteStore(store or specification.with_suffix(".db"))
     with progress(f"campaign {name}", _unit(campaign)) as display:
         result = loop.run(campaign, runner, kept, name=name, observer=display)
-    _finish(as_json, name, campaign, result, kept.path, specification if program else None)
+    _finish(as_json, name, campaign, result, kept.path, specification)
 
 
 def resume(
@@ -80,26 +79,32 @@ def resume(
     measurements: Annotated[
         int | None, typer.Option(help="A new limit of target measurements.", min=1)
     ] = None,
-    program: ProgramPath = None,
+    specification: Annotated[
+        Path | None,
+        typer.Option(
+            "--specification", "--program", help="Needed where it has a [program] or a [runner]."
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Go on with a campaign from its store, perhaps with a larger budget.
 
-    A store names no program to run: where one is measured, give its specification.
+    A store names no program to run, and no meter: where one is needed, give the specification.
 
     \b
     bayestl campaign resume campaign.db
     bayestl campaign resume campaign.db --measurements 40
-    bayestl campaign resume campaign.db --program campaign.toml
+    bayestl campaign resume campaign.db --specification campaign.toml
     """
     from dataclasses import replace
 
     from bayestl.campaign import loop
+    from bayestl.campaign.specification import read_runner
     from bayestl.campaign.store import SQLiteStore
     from bayestl.errors import UnknownEnvironment
     from bayestl.measure.runner import LocalRunner
 
-    runner = LocalRunner() if program is None else program_of(program)[0]
+    runner = LocalRunner() if specification is None else read_runner(specification)
     kept = SQLiteStore(store)
     name, campaign, _ = read_stored(kept, name)
     larger = measurements is not None
@@ -108,12 +113,12 @@ def resume(
         with progress(f"campaign {name}", _unit(campaign)) as display:
             result = loop.resume(runner, kept, name=name, budget=budget, observer=display)
     except UnknownEnvironment as error:
-        if program is None:
+        if specification is None:
             raise UnknownEnvironment(
-                f"{error}; give a program's specification as --program"
+                f"{error}; give a program's specification as --specification"
             ) from None
         raise
-    _finish(as_json, name, campaign, result, store, program)
+    _finish(as_json, name, campaign, result, store, specification)
 
 
 def status(store: StorePath, as_json: JsonFlag = False) -> None:
@@ -205,7 +210,7 @@ def _finish(
     campaign: Campaign,
     result: Result,
     store: Path,
-    program: Path | None,
+    specification: Path | None,
 ) -> None:
     """The campaign's result, or how to go on where it was interrupted."""
     from bayestl.campaign.budget import Stop
@@ -217,7 +222,8 @@ def _finish(
     if result.reason is Stop.INTERRUPTED:
         raise Interrupted(
             f"interrupted; {settled} measurements of {target} are in {store}, go on with: "
-            f"bayestl campaign resume {store}" + (f" --program {program}" if program else "")
+            f"bayestl campaign resume {store}"
+            + (f" --specification {specification}" if specification else "")
         )
     found = found_improvement(campaign, state, result.belief.fitted)
     failed = sum(not m.ok for m in state.measurements_in(target))

@@ -25,7 +25,7 @@ from bayestl.measure.bench import Bench
 from bayestl.measure.engine import ENGINES, TOLERANCES
 from bayestl.measure.host import Knob, offered
 from bayestl.measure.lock import device_lock
-from bayestl.measure.meter import METERS, load_meter
+from bayestl.measure.meter import METERS, expect, is_number, load_meter
 from bayestl.measure.sampling import Sampling
 from bayestl.measure.sentinel import Sentinel
 from bayestl.measure.workload import Workload, arrange
@@ -146,11 +146,19 @@ class LocalRunner:
             load_meter(METERS[name], arguments)
         if self.allocator:
             allocator.check()
-        if self.isolation not in ("zygote", "process") or self.attempts < 1:
-            raise EngineError(
-                "expected isolation 'zygote' or 'process' and attempts >= 1, got "
-                f"{self.isolation!r} and {self.attempts!r}"
-            )
+        if self.isolation not in ("zygote", "process"):
+            raise EngineError(f"isolation: expected 'zygote' or 'process', got {self.isolation!r}")
+        for name in ("timeout_s", "memory_limit_mib", "disturbance_limit", "implausible_speedup"):
+            value = getattr(self, name)
+            if value is None and name in ("memory_limit_mib", "disturbance_limit"):
+                continue
+            positive = value is not None and is_number(value) and value > 0
+            expect(positive, f"{name}: a positive number", value)
+        for name in ("attempts", "sentinel_every"):
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+            if not (value is None and name == "sentinel_every"):
+                expect(whole, f"{name}: a whole number of at least 1", value)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

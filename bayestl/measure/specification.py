@@ -1,4 +1,4 @@
-"""A program in a TOML file: what it is called with, what it prints, and its limits.
+"""What measures, in a TOML file: a program of the user's, or how networks are measured here.
 
     [program]
     command = ["./bench", "--threads", "{threads}", ["--spin-us", "{spin_us}"]]
@@ -15,8 +15,13 @@
     low = 1
     high = 8
 
-See `ProgramRunner` for what the keys mean. Relative paths begin at the file's folder,
-which is where the program runs. Reading a file runs nothing; measuring what it
+    [runner]                                # or, where networks are measured: how
+    timeout_s = 120
+    disturbance_limit = 0.3
+    meters = {nvml = {device = 0}, rapl = {}}
+
+See `ProgramRunner` and `LocalRunner` for what the keys mean. Relative paths begin at the
+file's folder, which is where the program runs. Reading a file runs nothing; measuring what it
 describes runs its program, with the rights of whoever measures.
 """
 
@@ -29,12 +34,20 @@ from typing import Any
 from bayestl.data.measurement import Metric
 from bayestl.data.specification import specification_in
 from bayestl.data.toml import Document
-from bayestl.errors import SpecificationError, TableError
+from bayestl.errors import EngineError, SpecificationError, TableError
 from bayestl.measure.program import ProgramRunner
+from bayestl.measure.runner import LocalRunner
 
 PROGRAM_KEY = "program"
 """The top-level key that describes a program."""
 
+RUNNER_KEY = "runner"
+"""The top-level key that says how networks are measured."""
+
+_SETTINGS = (
+    *("timeout_s", "memory_limit_mib", "meters", "allocator", "host", "isolation", "attempts"),
+    *("disturbance_limit", "sentinel_every"),
+)
 _LIMITS = ("timeout_s", "memory_limit_mib", "disturbance_limit")
 _KEYS = ("command", "name", "files", "variables", "flags", "metrics", *_LIMITS)
 
@@ -65,6 +78,24 @@ def program_in(document: Document, folder: Path) -> ProgramRunner | None:
         )
     except SpecificationError as error:
         raise _located(document, str(error)) from None
+
+
+def runner_in(document: Document) -> LocalRunner:
+    """What measures networks, as a document says, or as it is without a word.
+
+    Raises
+    ------
+    SpecificationError
+        If the settings are malformed, naming the line.
+    """
+    values = document.table(RUNNER_KEY, known=_SETTINGS)
+    for name in document.table(RUNNER_KEY, "meters"):
+        document.table(RUNNER_KEY, "meters", name)
+    try:
+        return LocalRunner(**values)
+    except EngineError as error:
+        named = (key for key in values if key in str(error).replace(":", " ").split())
+        raise document.error(str(error), RUNNER_KEY, *tuple(named)[:1]) from None
 
 
 def _metrics(document: Document) -> Iterator[Metric]:

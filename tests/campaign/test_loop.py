@@ -12,7 +12,8 @@ from bayestl.campaign.history import fold
 from bayestl.campaign.loop import resume, run
 from bayestl.campaign.store import Record
 from bayestl.data.environment import Environment
-from bayestl.errors import EngineError, StoreError
+from bayestl.data.measurement import Metric
+from bayestl.errors import CampaignError, EngineError, StoreError
 
 
 def test_the_store_folds_to_the_state(rehearsal, store):
@@ -178,6 +179,14 @@ def test_a_plan_described_on_a_changed_machine_goes_on_with_a_warning(rehearsal,
     events.clear()
     run(*described("a newer board"), store, name="a", observer=events.append)
     assert not [event for event in events if isinstance(event, Warned)]
+
+
+def test_a_metric_that_the_runner_does_not_measure_is_told_before_anything(rehearsal, store):
+    runner = rehearsal.FormulaRunner()
+    runner.metrics = (Metric("energy", "J"),)
+    with pytest.raises(CampaignError, match="learns 'latency', and its runner measures energy"):
+        run(rehearsal.campaign(), runner, store, name="a")
+    assert not runner.seen
 
 
 def test_another_network_or_engine_is_another_plan(rehearsal, store):

@@ -4,11 +4,12 @@ import pytest
 
 from bayestl.campaign.budget import Budget, Stop
 from bayestl.campaign.loop import resume, run
-from bayestl.campaign.specification import read_campaign
+from bayestl.campaign.specification import read_campaign, read_runner
 from bayestl.campaign.survey import Survey
 from bayestl.data.readers import write_table
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import FileError, SpecificationError
+from bayestl.measure.program import ProgramRunner
 
 TEXT = """\
 [campaign]
@@ -134,3 +135,15 @@ def test_a_missing_or_huge_file_is_refused(rehearsal, tmp_path, written):
         read_campaign(tmp_path / "missing.toml", rehearsal.FormulaRunner())
     with pytest.raises(FileError, match="at most"):
         read_campaign(written("#" * 1_000_001), rehearsal.FormulaRunner())
+
+
+def test_what_measures_is_a_program_or_this_machine(tmp_path):
+    path = tmp_path / "campaign.toml"
+    path.write_text("[runner]\ntimeout_s = 7\n")
+    assert read_runner(path).timeout_s == 7
+    program = '[program]\ncommand = ["true", "{x}"]\n[options.x]\nkind = "boolean"\n'
+    path.write_text(program)
+    assert isinstance(read_runner(path), ProgramRunner)
+    path.write_text(f"{program}[runner]\ntimeout_s = 7\n")
+    with pytest.raises(SpecificationError, match=r"line 5.*expected \[program\] or \[runner\]"):
+        read_runner(path)

@@ -108,7 +108,8 @@ def refused(bayestl):
 def runner(monkeypatch):
     """The runner that commands find in place of this machine."""
     runner = FormulaRunner()
-    monkeypatch.setattr("bayestl.measure.runner.LocalRunner", lambda **settings: runner)
+    for room in ("runner", "specification"):
+        monkeypatch.setattr(f"bayestl.measure.{room}.LocalRunner", lambda **settings: runner)
     return runner
 
 

@@ -103,9 +103,11 @@ def test_an_interrupted_campaign_goes_on_with_its_program(
     monkeypatch.setattr(ProgramRunner, "run", interrupted)
     stopped = bayestl("campaign", "run", path)
     assert stopped.code == 130
-    again = f"bayestl campaign resume {store} --program {path}"
+    again = f"bayestl campaign resume {store} --specification {path}"
     assert again in stopped.err
-    assert "give a program's specification as --program" in refused("campaign", "resume", store)
+    assert "give a program's specification as --specification" in refused(
+        "campaign", "resume", store
+    )
     resumed = bayestl(*again.split()[1:], "--json")
     assert resumed.code == 0, resumed.out
     assert resumed.json["measurements"] == 4

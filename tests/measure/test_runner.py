@@ -179,6 +179,19 @@ def test_a_request_that_is_wrong_in_itself_is_an_error(runner, changes, error, m
             ask(environment)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("timeout_s", 0), ("timeout_s", None), ("timeout_s", True), ("memory_limit_mib", -1),
+        ("disturbance_limit", "0.2"), ("implausible_speedup", float("nan")), ("attempts", 0),
+        ("attempts", 1.5), ("sentinel_every", 0), ("isolation", "thread"),
+    ],
+)  # fmt: skip
+def test_settings_are_checked(name, value):
+    with pytest.raises(EngineError, match=rf"{name}: .*{re.escape(repr(value))}"):
+        LocalRunner(**{name: value})
+
+
 def test_a_missing_engine_says_what_to_install(staged, staged_environment):
     with pytest.raises(EngineUnavailable, match="pip install"):
         staged("Missing").run({}, staged_environment)

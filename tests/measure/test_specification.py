@@ -5,7 +5,8 @@ import pytest
 from bayestl.data.measurement import Metric
 from bayestl.data.toml import Document
 from bayestl.errors import SpecificationError
-from bayestl.measure.specification import program_in
+from bayestl.measure.runner import LocalRunner
+from bayestl.measure.specification import program_in, runner_in
 
 TEXT = """\
 [program]
@@ -98,3 +99,32 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path, old, new, line, message)
     with pytest.raises(SpecificationError, match=message) as raised:
         program_in(document, tmp_path)
     assert str(raised.value).startswith(f"bench.toml, line {line}: ")
+
+
+def test_how_networks_are_measured_is_read():
+    text = """
+[runner]
+timeout_s = 120
+disturbance_limit = 0.3
+meters = {estimate = {idle_w = 5, busy_w = 20, uncertainty = 0.3}}
+"""
+    runner = runner_in(Document(text, "a.toml"))
+    assert (runner.timeout_s, runner.disturbance_limit) == (120, 0.3)
+    assert runner.metrics[-1].name == "estimated_energy"
+    assert runner_in(Document("", "a.toml")).timeout_s == LocalRunner.timeout_s
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("timeout_s = -1", "line 2: expected timeout_s: a positive number, got -1"),
+        ("seconds = 1", "line 2: unknown key 'seconds'; expected one of timeout_s"),
+        ("meters = {watts = {}}", "unknown meter 'watts'; expected one of nvml"),
+        ("meters = {estimate = {}}", "missing a required argument: 'idle_w'"),
+        ("meters = {nvml = 0}", r"expected a table \[runner.meters.nvml\], got 0"),
+        ('meters = "nvml"', r"expected a table \[runner.meters\], got 'nvml'"),
+    ],
+)
+def test_a_setting_that_is_wrong_is_named_with_its_line(setting, message):
+    with pytest.raises(SpecificationError, match=message):
+        runner_in(Document(f"[runner]\n{setting}\n", "a.toml"))
