@@ -1,4 +1,4 @@
-"""The process that measures: it imports an engine once, and forks a child for each measurement.
+"""The process that serves: it imports an engine once, and forks a child for each measurement.
 
 A process remembers what it did: an allocator that has grown, threads that were started.
 So nothing is ever measured in the process that serves: it has imported the engine and
@@ -81,11 +81,10 @@ class _Server:
 
     def _start(self, request: Mapping[str, Any], descriptors: Sequence[int]) -> None:
         server = os.getpid()
-        pid = os.fork() if request["fork"] else 0
+        pid = os.fork()
         if pid == 0:
-            if request["fork"]:
-                os.setsid()
-                die_with(server)
+            os.setsid()
+            die_with(server)
             self.parent.close()
             _answer_to(request, descriptors)
         for descriptor in descriptors:

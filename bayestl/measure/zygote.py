@@ -62,7 +62,8 @@ class Zygote:
     ----------
     engine : ``module:class``; None for jobs that need none
     variables : environment variables that it has beside this process's
-    fork : False does the one job in the process itself, which then ends: a fresh process
+    fork : False imports the engine with each job instead, and serves one job only: a fork
+        of a bare interpreter, as good as a fresh process
     """
 
     def __init__(
@@ -73,14 +74,14 @@ class Zygote:
         self._job: int | None = None
 
     def ready(self) -> None:
-        """Import the engine now rather than with the first job; a fresh process cannot wait.
+        """Start now rather than with the first job, and import the engine where jobs share it.
 
         Raises
         ------
         EngineUnavailable
             If the engine cannot be imported.
         """
-        if self.fork and self._process is None:
+        if self._process is None:
             self._launch()
 
     def run(self, request: Mapping[str, Any], timeout_s: float) -> Outcome:
@@ -94,13 +95,13 @@ class Zygote:
         kills = kernel_kills()
         streams, end = _Streams(), _Death(None, 0.0)
         with _pipe() as answers, _pipe() as output, _pipe() as errors:
-            message = {**request, "do": "start", "fork": self.fork, "engine": self.engine}
+            message = {**request, "do": "start", "engine": self.engine}
             sinks = {answers: streams.read_answer, output: streams.read_output}
             try:
                 self._start(message, [answers.write, output.write, errors.write])
                 for pipe in (answers, output, errors):
                     pipe.close_write()
-                self._job = self._started() if self.fork else None
+                self._job = self._started()
                 streams.follow({**sinks, errors: streams.read_errors}, timeout_s)
             except BaseException:
                 self.close()  # with all that it has forked
@@ -127,9 +128,6 @@ class Zygote:
             process.wait(END_S)
         except subprocess.TimeoutExpired:
             process.kill()
-        for kill in (os.killpg, os.kill):  # a job that it did itself may have offspring
-            with suppress(ProcessLookupError):
-                kill(process.pid, signal.SIGKILL)
         process.wait()
         job, self._job = self._job, None
         if job is not None and process.returncode < 0:  # killed, so that it did not end its job
@@ -162,10 +160,9 @@ class Zygote:
                 env={**environment, **self.variables},
             )
         self._channel = ours
-        if not self.fork:  # the job pays for the import, as any fresh process does
-            return
+        engine = self.engine if self.fork else None  # else the job pays for the import
         try:
-            prepared = self._ask({"do": "prepare", "engine": self.engine}, PREPARE_S)
+            prepared = self._ask({"do": "prepare", "engine": engine}, PREPARE_S)
         except BaseException:
             self.close()
             raise
@@ -199,19 +196,13 @@ class Zygote:
 
     def _end(self) -> _Death:
         """Have the job's process killed and reaped; how it ended."""
-        if not self.fork:
-            process = self._process
-            assert process is not None  # it was started for this job
-            before = os.times()
-            self.close()
-            after = os.times()
-            spent = after.children_user + after.children_system
-            return _Death(process.returncode, spent - before.children_user - before.children_system)
         ended = self._ask({"do": "end"}, END_S)
         if ended is None or "code" not in ended:  # it hangs, or answers too late
             self.close()
             return _Death(None, 0.0)
         self._job = None
+        if not self.fork:
+            self.close()
         return _Death(ended["code"], ended["cpu_s"])
 
 

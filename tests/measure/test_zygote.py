@@ -41,8 +41,9 @@ def parent_of(pid):
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def test_a_timeout_kills_the_whole_group(staged, staged_environment, pids):
-    runner = staged(timeout_s=3.0)
+@pytest.mark.parametrize("isolation", ["zygote", "process"])
+def test_a_timeout_kills_the_whole_group(staged, staged_environment, pids, isolation):
+    runner = staged(timeout_s=3.0, isolation=isolation)
     assert runner.run({"act": "offspring"}, staged_environment).status == "timeout"
     members = family(pids)
     assert not any(map(alive, members))
