@@ -1,7 +1,7 @@
 """OpenVINO on the CPU.
 
 OpenVINO refuses unknown keys but clamps values in silence: 99 threads become as many as
-there are cores, and bfloat16 becomes float32 where the processor has none. So domains
+there are cores, and a precision that the processor has not becomes another. So domains
 end at what the environment grants, and every option is read back.
 
 `performance_hint` and `execution_mode` are no options here: they choose `num_streams`,

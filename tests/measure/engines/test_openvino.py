@@ -211,7 +211,7 @@ def test_a_precision_that_the_processor_lacks_shows(opened):
     levels = ENGINE.space(HERE).options["inference_precision"].levels
     lacking = {"bf16", "f16"} - set(levels)
     for precision in lacking:
-        assert opened(inference_precision=precision).effective["inference_precision"] == "f32"
+        assert opened(inference_precision=precision).effective["inference_precision"] != precision
 
 
 def test_every_precision_computes_the_same_within_its_tolerance(opened):
@@ -321,7 +321,9 @@ def test_the_limit_changes_the_kernels():
     assert "sse42_f32" in seen["SSE41"]
     assert "brgconv" not in seen["SSE41"]
     assert "avx2_f32" in seen["AVX2"]
-    assert "sse42" not in seen["AVX2"] and "avx512" not in seen["AVX2"]  # noqa: PT018
+    assert "sse42" not in seen["AVX2"]
+    for isa in ("SSE41", "AVX2"):  # one kernel of OpenVINO's own, no convolution, is not limited
+        assert {kernel for kernel in seen[isa].split() if "avx512" in kernel} <= {"jit_avx512_f32"}
 
 
 def test_every_instruction_set_needs_what_weaker_ones_of_its_line_need():
