@@ -62,6 +62,8 @@ class Bench:
     tolerance, timeout_s, attempts, disturbance_limit : as a runner's
     reference, fastest_ms : the digest of what the default configuration computed, and the
         shortest that it ever took, once it was measured
+    calm : whether the latest measurement was undisturbed in the end; else a sentinel waits,
+        since it would tell nothing
     """
 
     workload: Workload
@@ -77,6 +79,7 @@ class Bench:
     disturbance_limit: float | None
     reference: Mapping[str, Any] | None = None
     fastest_ms: float | None = None
+    calm: bool = True
 
     def watch(self) -> None:
         """Measure the default configuration where that is due; the first is the reference.
@@ -86,7 +89,7 @@ class Bench:
         EngineError, NetworkError
             If the default configuration cannot be measured the first time.
         """
-        if self.reference is not None and not self.sentinel.due:
+        if self.reference is not None and not (self.sentinel.due and self.calm):
             return
         outcome = self._default()
         if self.reference is None:
@@ -145,6 +148,7 @@ class Bench:
         try:
             with applied(self.knobs, configuration):
                 trial = self._undisturbed(configuration)
+                self.calm = trial.outcome.status is not Status.CONTAMINATED
                 return replace(trial, provenance={**trial.provenance, **self._clock()})
         except Refusal as refusal:
             return Trial(Outcome(refusal.status, str(refusal), {}), self._clock())

@@ -78,6 +78,24 @@ def test_a_disturbed_default_is_no_level(staged, staged_environment, disturbed):
     assert levels[2] > 0
 
 
+def test_a_sentinel_waits_until_the_machine_is_calm(
+    staged, staged_environment, disturbed, monkeypatch
+):
+    runner = staged(disturbance_limit=0.15, attempts=1)
+    disturbed(*[BUSY] * 3, CALM, CALM)
+    asked = []
+    measured_at = bench.Bench._measured
+
+    def counted(self, configuration):
+        asked.append(configuration["act"])
+        return measured_at(self, configuration)
+
+    monkeypatch.setattr(bench.Bench, "_measured", counted)
+    for _ in range(4):
+        runner.run({"act": "chatter"}, staged_environment)
+    assert asked == ["work", "chatter", "chatter", "chatter", "work", "chatter"]
+
+
 def test_a_default_that_was_slow_makes_nothing_implausible(staged, staged_environment, monkeypatch):
     runner = staged(implausible_speedup=20.0, sentinel_every=None)
     slow = [1_000.0]
