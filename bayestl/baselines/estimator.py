@@ -10,6 +10,7 @@ scikit-learn's defaults except where they fail on a handful of rows.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -51,6 +52,13 @@ class Estimator:
                 "expected an instance of a scikit-learn regressor, such as SVR(), got "
                 f"{self.estimator!r}"
             )
+
+    def __repr__(self) -> str:
+        """The whole of it, by which a study knows what it has kept."""
+        return (
+            f"Estimator({_told(self.estimator)}, pooled={self.pooled}, "
+            f"transform={self.transform!r})"
+        )
 
     def fit(
         self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
@@ -124,6 +132,29 @@ def neural_network() -> Estimator:
             hidden_layer_sizes=(32, 32), activation="tanh", solver="lbfgs", alpha=1.0, max_iter=500
         )
     )
+
+
+def _told(value: Any) -> str:
+    """A parameter in words that are others if it is: scikit-learn's own leave out what is long.
+
+    As there, parameters that are an estimator's defaults are not named.
+    """
+    if isinstance(value, np.ndarray):
+        return f"array({_told(value.tolist())})"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key!r}: {_told(item)}' for key, item in value.items())}}}"
+    if isinstance(value, (list, tuple)):
+        inside = ", ".join(map(_told, value))
+        return f"[{inside}]" if isinstance(value, list) else f"({inside})"
+    if not hasattr(value, "get_params") or isinstance(value, type):
+        return repr(value)
+    try:
+        usual = type(value)().get_params(deep=False)
+    except Exception:  # it cannot be without some of them
+        usual = {}
+    told = {name: _told(item) for name, item in value.get_params(deep=False).items()}
+    named = [f"{n}={t}" for n, t in told.items() if n not in usual or t != _told(usual[n])]
+    return f"{type(value).__name__}({', '.join(named)})"
 
 
 def _hinges(x: np.ndarray) -> np.ndarray:

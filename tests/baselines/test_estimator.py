@@ -2,9 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.ensemble import ExtraTreesRegressor
-from sklearn.pipeline import make_pipeline
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
+from xgboost import XGBRegressor
 
 from bayestl.baselines import estimator as module
 from bayestl.baselines.estimator import Estimator
@@ -60,6 +62,25 @@ def test_an_estimator_is_cloned_and_seeded():
     assert forest.random_state is None
 
 
+def test_its_repr_tells_every_parameter():
+    """scikit-learn's own leaves out what is long: a study would take one for the other."""
+    long = [f"a step with a name as long as this one, number {k}" for k in range(40)]
+
+    def searched(last):
+        return Estimator(
+            GridSearchCV(
+                Pipeline([(name, StandardScaler()) for name in long] + [("last", SVR())]),
+                {"last__C": np.array([1.0, last])},
+            )
+        )
+
+    assert repr(searched(2.0)) == repr(searched(2.0))
+    assert repr(searched(2.0)) != repr(searched(2.0 + 1e-12))
+    boosted = [Estimator(XGBRegressor(reg_lambda=penalty)) for penalty in (1.0, 2.0)]
+    assert repr(boosted[0]) != repr(boosted[1])
+    assert repr(Estimator(SVR(C=2.0))) == ("Estimator(SVR(C=2.0), pooled=False, transform='auto')")
+
+
 def test_a_pipeline_takes_weights_and_sources():
     recipe = Estimator(make_pipeline(StandardScaler(), SVR(C=10.0)), pooled=True)
     fitted = recipe.fit(table(3), metric="y", target="t")
@@ -76,7 +97,6 @@ def test_what_is_no_estimator_is_refused(wrong):
 
 def test_an_estimator_that_cannot_learn_says_so():
     from sklearn.neighbors import KNeighborsRegressor
-    from sklearn.pipeline import Pipeline
 
     bad = Pipeline([("scale", StandardScaler()), ("near", KNeighborsRegressor(0))])
     with pytest.raises(FitError, match="cannot learn from"):
