@@ -112,21 +112,34 @@ def _until_a_death(tasks: Iterator[Work], keep: Keep, workers: int) -> list[Work
 
 
 def _on_cluster(tasks: Iterable[Work], keep: Keep, client: Any) -> None:
+    for task in _until_given_up(iter(tasks), keep, client):
+        if _until_given_up(iter([task]), keep, client):
+            for row in task.failed(DEAD):
+                keep(row)
+
+
+def _until_given_up(tasks: Iterator[Work], keep: Keep, client: Any) -> list[Work]:
+    """Do the tasks; those that the cluster gave up, since they were on workers that died.
+
+    Of such a worker it blames what waited there as well as what ran.
+    """
     distributed = _distributed()
-    tasks, running = iter(tasks), {}
+    running: dict[Any, Work] = {}
+    lost: list[Work] = []
     try:
         while True:
             most = AHEAD * max(len(client.scheduler_info(n_workers=-1)["workers"]), 1)
             for task in islice(tasks, max(most - len(running), 0)):
                 running[client.submit(_all_rows, task, pure=False)] = task
             if not running:
-                return
+                return lost
             for future in distributed.wait(list(running), return_when="FIRST_COMPLETED").done:
                 task = running.pop(future)
                 try:
                     rows = future.result()
-                except distributed.scheduler.KilledWorker:  # it was tried on several
-                    rows = task.failed(DEAD)
+                except distributed.scheduler.KilledWorker:
+                    lost.append(task)
+                    continue
                 for row in rows:
                     keep(row)
     finally:
@@ -139,7 +152,11 @@ def _local_cluster(workers: int) -> Iterator[Any]:
     with (
         _one_thread(),
         distributed.LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            scheduler_kwargs={"allowed_failures": 0},  # what is lost is done again here, alone
         ) as cluster,
         distributed.Client(cluster) as client,
     ):

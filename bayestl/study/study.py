@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from io import BytesIO
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,8 @@ class Study:
                     f"method {name!r}: expected a recipe whose repr says what it depends on, so "
                     f"that its results can be kept, got {method!r}"
                 )
-        wrong = [b for b in self.budgets if not isinstance(b, int) or b < 0]
-        if wrong:
-            raise StudyError(f"expected budgets of zero or more measurements, got {wrong[0]!r}")
+        for what in ("budgets", "seeds"):  # a cell's are JSON, which NumPy's are not
+            object.__setattr__(self, what, tuple(map(_count, getattr(self, what))))
 
     def run(
         self,
@@ -298,6 +298,13 @@ def _split(scenario: Scenario, seed: int, most: int) -> Split:
             f"pool, got {most}"
         )
     return split
+
+
+def _count(value: Any) -> int:
+    """A budget or a seed as an int."""
+    if not isinstance(value, Integral) or value < 0:
+        raise StudyError(f"expected budgets and seeds of zero or more, got {value!r}")
+    return int(value)
 
 
 def _text(method: Method | Model) -> str:

@@ -1,8 +1,9 @@
 """Every task is done, whenever a worker dies."""
 
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
@@ -79,3 +80,44 @@ def test_what_was_finished_beside_a_death_is_not_done_again(pools):
 def test_a_task_that_ends_every_worker_is_a_failure_and_the_others_go_on(pools):
     pools[0].deaths = "always"
     assert done("ab") == [("a", DEAD), ("b", DEAD)]
+
+
+class Killed(Exception):
+    """What a cluster raises that has given a task up."""
+
+
+class Cluster:
+    """A client of one worker, which dies of "a" and takes what waits there with it."""
+
+    def __init__(self):
+        self.given = []
+
+    def scheduler_info(self, n_workers):
+        return {"workers": {"one": {}}}
+
+    def submit(self, function, task, pure):
+        stood_by = task.name == "b" and "b" not in self.given
+        self.given.append(task.name)
+        future = Future()
+        if task.name == "a" or stood_by:
+            future.set_exception(Killed())
+        else:
+            future.set_result(function(task))
+        return future
+
+    def cancel(self, futures):
+        assert not futures
+
+
+def test_what_a_cluster_gave_up_is_done_again_alone(monkeypatch):
+    library = SimpleNamespace(wait=wait, scheduler=SimpleNamespace(KilledWorker=Killed))
+    monkeypatch.setattr(execution, "_distributed", lambda: library)
+    cluster, kept = Cluster(), []
+    execute(map(Named, "abcd"), kept.append, cluster, 1)
+    assert sorted((row["name"], row["error"]) for row in kept) == [
+        ("a", DEAD),
+        ("b", ""),
+        ("c", ""),
+        ("d", ""),
+    ]
+    assert cluster.given == ["a", "b", "c", "d", "a", "b"]

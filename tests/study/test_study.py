@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -16,7 +17,7 @@ from bayestl.errors import FileError, StudyError
 from bayestl.study.execution import DEAD
 from bayestl.study.study import COLUMNS, Results, Study, _text
 from tests.processes import wait_until
-from tests.staged_study import Counted, scenario
+from tests.staged_study import Counted, Deadly, scenario
 
 METHODS = {"mean": Mean(), "forest": RandomForest(trees=5)}
 
@@ -127,9 +128,26 @@ def test_a_task_that_kills_every_worker_is_told(tmp_path):
     assert results.frame["error"].to_list() == ["", DEAD]
 
 
+def test_a_cluster_tells_who_killed_its_workers_from_who_stood_by():
+    pytest.importorskip("distributed")
+    methods = {"deadly": Deadly(), "mean": Mean()}  # both are handed to the one worker
+    results = study(methods, [scenario()], budgets=(2,), seeds=(0,)).run(
+        executor="dask", workers=1, progress=False
+    )
+    assert results.frame["error"].to_list() == [DEAD, ""]
+
+
+def test_budgets_and_seeds_may_be_numbers_of_numpy(tmp_path):
+    declared = study({"mean": Mean()}, budgets=np.array([2, 6]), seeds=np.arange(2))
+    expected = study({"mean": Mean()}).run(progress=False)
+    for _ in range(2):
+        results = declared.run(tmp_path / "cells", progress=False)
+        pd.testing.assert_frame_equal(scores(results), scores(expected))
+
+
 SCRIPT = """
 import sys
-from tests.staged_study import Counted, scenario
+from tests.staged_study import Counted, Deadly, scenario
 from bayestl.baselines.trees import RandomForest
 from bayestl.study.study import Study
 methods = {f"m{trees}": RandomForest(trees=trees) for trees in range(20, 32)}
@@ -180,6 +198,8 @@ def test_results_are_read_as_they_were_written(tmp_path):
         ({"scenarios": [scenario(), scenario()]}, "name of their own"),
         ({"methods": {"f": {"fit": lambda: None}}}, "repr"),
         ({"budgets": (-1,)}, "budgets"),
+        ({"budgets": (2.5,)}, "budgets"),
+        ({"seeds": (-1,)}, "seeds"),
         ({"budgets": ()}, "at least one"),
         ({"seeds": ()}, "at least one"),
     ],
