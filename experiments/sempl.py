@@ -1,7 +1,7 @@
 """Configurable systems in several environments, in SeMPL's protocol: who is most accurate?
 
     BAYESTL_DATA=FOLDER python -m experiments.sempl [--quick] [--seeds 3] [--workers 2]
-        [--system NAME ...] [--size 1] [--published FILE]
+        [--system NAME ...] [--size 1] [--networks] [--published FILE]
         [--cache FOLDER] [--json FILE] [--figure FILE]
 
 SeMPL (Gong and Chen, FSE 2024) gives a method every row of a system's other environments and
@@ -17,11 +17,16 @@ with "+e" there have one feature more, the environment, and in two systems one r
 
 First a forest with scikit-learn's defaults, fitted to the raw values of the same rows, is
 compared with SeMPL's ("RF"), over all systems, targets and sizes: unless both agree, nothing else
-can be compared. Then ours, and a ridge regression from the sources' values at the very
-configuration that is asked for: the protocol measures every source everywhere, so whoever has such
-data can have that. What is judged is the median prediction, which is not bent towards the metric,
-although a relative error rewards low predictions. Systems are told by two summaries over their
-targets, the mean error and the mean rank, since one hard target can make the mean.
+can be compared. A clone of SeMPL has that forest's error of every run as well, in
+`results/RQ1_raw_results/RF`; where it is there, both are compared run by run. Then ours, and a
+ridge regression from the sources' values at the very configuration that is asked for: the protocol
+measures every source everywhere, so whoever has such data can have that. What is judged is the
+median prediction, which is not bent towards the metric, although a relative error rewards low
+predictions. Systems are told by two summaries over their targets, the mean error and the mean
+rank, since one hard target can make the mean.
+
+With `--networks`, those in the manner of SeMPL and of DeepPerf are fitted to the same rows as well,
+beside what the originals reached (some CPU seconds a fit).
 """
 
 from __future__ import annotations
@@ -29,10 +34,11 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +47,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from bayestl.baselines.sparse_network import SparseNetwork
+from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
 from bayestl.datasets.repository import DATA_VARIABLE
-from bayestl.datasets.sempl import SYSTEMS, sempl
+from bayestl.datasets.sempl import REPOSITORY, SYSTEMS, sempl
 from bayestl.models.model import Model
-from bayestl.models.regression import Examples, FittedRegression, Trained, fit_regression
+from bayestl.models.observations import Observations
+from bayestl.models.regression import Examples, FittedRegression, Trained, fitted_regression
 from bayestl.models.scaling import TransformName
 from bayestl.models.transfer_gp import TransferGP
 from bayestl.report.drawing import drawn, scale
@@ -53,7 +62,9 @@ from bayestl.report.theme import LIGHT, Theme
 from bayestl.study.scenario import Split
 from bayestl.study.statistics import cell_means
 from bayestl.study.study import Results, Study
+from bayestl.transfer.sequential_network import SequentialMetaLearning
 from bayestl.transfer.source_values import SourceValuesRidge
+from bayestl.transfer.sources import examples_at_target
 from experiments.command import execution, publish, publish_figure, study_parser
 from experiments.remembered import RememberedSources
 
@@ -75,14 +86,26 @@ METHODS: Mapping[str, Model] = {
     "SourceValuesRidge": SourceValuesRidge(),
 }
 
+NETWORKS: Mapping[str, Model] = {
+    "SequentialMetaLearning": SequentialMetaLearning(),
+    "SparseNetwork": SparseNetwork(),
+}
+
 MATCHED = "RF"
 """What SeMPL calls the forest that is fitted again."""
 
 MARK = 0.9
 """What the errors of both forests have to correlate by."""
 
+_SCENARIO = r"(?P<system>.*)/S(?P<size>\d)/(?P<target>.*)"
+
 DECADES = 100
 """A panel whose errors span more than this ratio has room for ticks at powers of ten alone."""
+
+_RUN_HERE = (*METHODS, *NETWORKS)
+
+STORED = Path("results", "RQ1_raw_results", "RF")
+"""Where a clone of SeMPL holds a file a system and size, with the forest's error of every run."""
 
 QUICK = ("imagemagick",)
 
@@ -124,6 +147,22 @@ class Target:
 
 
 @dataclass(frozen=True)
+class RawOptions:
+    """Features: the options' numbers as the files have them, categories among them.
+
+    Parameters
+    ----------
+    space : the space of the table
+    """
+
+    space: ConfigSpace
+
+    def of(self, configurations: pd.DataFrame) -> np.ndarray:
+        """(n, options)"""
+        return configurations[list(self.space.names)].to_numpy(dtype=float)
+
+
+@dataclass(frozen=True)
 class RawForest:
     """Recipe: the forest of SeMPL's comparison, which sees neither logarithms nor sources.
 
@@ -137,7 +176,19 @@ class RawForest:
         self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
     ) -> FittedRegression:
         """The forest fitted to the target's usable rows; see `Model.fit`."""
-        return fit_regression(self, partial(_forest, seed=seed), table, metric, target)
+        measured = table.of(target).usable(metric)
+        observations = Observations.of(measured, metric, target, self.transform)
+        features = RawOptions(observations.encoding.space)
+        examples = examples_at_target(measured, metric, observations, features)
+        return fitted_regression(
+            self,
+            table.metric(metric),
+            target,
+            observations,
+            features,
+            examples,
+            _forest(examples, seed=seed),
+        )
 
 
 def main() -> None:
@@ -147,8 +198,10 @@ def main() -> None:
     published = read_published(arguments.published)
     forests = _study(systems, range(1, 6), {MATCHED: RawForest()}, runs, arguments)
     matched = match(forests, published)
+    matched["by_run"] = match_runs(forests, read_runs(systems))
     _show_match(matched)
-    ours = _study(systems, [arguments.size], METHODS, runs, arguments)
+    methods = {**METHODS, **NETWORKS} if arguments.networks else METHODS
+    ours = _study(systems, [arguments.size], methods, runs, arguments)
     table = beside(ours, published)
     places = summarise(table)
     _show(places, table, arguments.size, len(runs))
@@ -209,8 +262,7 @@ def errors(results: Results) -> pd.DataFrame:
     """The same of what was run here: means over the runs."""
     means = cell_means(results.frame).reset_index().drop(columns="budget")
     means = means.melt("scenario", var_name="method", value_name="error")
-    named = means["scenario"].str.extract(r"(?P<system>.*)/S(?P<size>\d)/(?P<target>.*)")
-    named["size"] = named["size"].astype(int)
+    named = means["scenario"].str.extract(_SCENARIO).astype({"size": int})
     return pd.concat([named, means[["method", "error"]]], axis=1)
 
 
@@ -229,6 +281,55 @@ def match(forests: Results, published: pd.DataFrame) -> dict[str, Any]:
         "median_ratio": float(ratio.median()),
         "median_ratio_by_system": ratio.groupby(level=0).median().to_dict(),
     }
+
+
+def read_runs(systems: Sequence[str]) -> pd.DataFrame:
+    """system, target, size, seed and error [%] of the runs of SeMPL's forest; none, if it has none.
+
+    A file has a line ``Run 1``, and then one an environment, ``Environment 0 RF RE: 9.9``.
+    """
+    rows = []
+    for system in systems:
+        folder = REPOSITORY.files().parent / STORED
+        stem = Path(SYSTEMS[system][0]).stem
+        for size, given in enumerate(SIZES[system], start=1):
+            for path in sorted(folder.glob(f"RF_{stem}_?_{given}_*.txt")):
+                for run in re.split(r"^Run (?=\d)", path.read_text(), flags=re.MULTILINE)[1:]:
+                    seed = int(run.split(maxsplit=1)[0]) - 1
+                    for target, error in re.findall(r"Environment (\d+) RF M?RE: (\S+)", run):
+                        rows.append((system, f"e{target}", size, seed, float(error)))
+    return pd.DataFrame(rows, columns=["system", "target", "size", "seed", "error"])
+
+
+def match_runs(forests: Results, stored: pd.DataFrame) -> dict[str, Any] | None:
+    """How well both forests agree run by run; None where fewer than two runs are stored.
+
+    `correlation` is of all errors, `correlation_within` of their logarithms less the mean of
+    the system, target and size: what one draw of rows makes better or worse.
+    """
+    cell = ["system", "target", "size"]
+    named = forests.frame["scenario"].str.extract(_SCENARIO).astype({"size": int})
+    found = pd.concat([named, forests.frame[["seed", "mape"]]], axis=1)
+    both = found.merge(stored, on=[*cell, "seed"])
+    if both["seed"].nunique() < 2:
+        return None
+    errors_of = both[["mape", "error"]]
+    logs = errors_of.transform(np.log)
+    within = logs - logs.groupby([both[name] for name in cell]).transform("mean")
+    systems = within.groupby(both["system"])
+    return {
+        "runs": int(both["seed"].nunique()),
+        "pairs": len(both),
+        "correlation": _correlation(errors_of),
+        "correlation_of_logarithms": _correlation(logs),
+        "correlation_within": _correlation(within),
+        "correlation_within_by_system": {str(k): _correlation(rows) for k, rows in systems},
+    }
+
+
+def _correlation(pairs: pd.DataFrame) -> float:
+    """Pearson's, of a frame's two columns."""
+    return float(np.corrcoef(pairs.to_numpy(), rowvar=False)[0, 1])
 
 
 def beside(ours: Results, published: pd.DataFrame) -> pd.DataFrame:
@@ -266,7 +367,7 @@ def draw(table: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
     for axes, system in zip(panels, systems, strict=True):
         rows = table[table["system"] == system]
         for method, errors_of in rows.groupby("method")["error"]:
-            colour = theme.accent if method in METHODS else theme.muted
+            colour = theme.accent if method in _RUN_HERE else theme.muted
             at = height[method]
             axes.plot(errors_of, [at] * len(errors_of), "o", ms=3, color=colour, alpha=0.45)
             axes.plot([errors_of.mean()], [at], "|", ms=9, mew=2.0, color=colour)
@@ -277,7 +378,7 @@ def draw(table: pd.DataFrame, *, theme: Theme = LIGHT) -> Figure:
         axes.tick_params(length=0)
     panels[0].set_yticks(list(height.values()), list(height))
     for text in panels[0].get_yticklabels():
-        if text.get_text() in METHODS:
+        if text.get_text() in _RUN_HERE:
             text.set(color=theme.accent, fontweight="bold" if text.get_text() == OURS else "normal")
     figure.supxlabel("mean relative error [%]", fontsize=9, color=theme.muted)
     return figure
@@ -330,6 +431,14 @@ def _show_match(matched: Mapping[str, Any]) -> None:
         f"{matched['correlation_of_logarithms']:.3f}; the mark is {MARK}), median ratio "
         f"{matched['median_ratio']:.3f}, over {matched['cells']} systems, targets and sizes"
     )
+    if by_run := matched["by_run"]:
+        print(
+            f"run by run: {by_run['correlation_of_logarithms']:.3f} (logarithms), "
+            f"{by_run['correlation_within']:.3f} within a system, target and size, over "
+            f"{by_run['pairs']} pairs of {by_run['runs']} runs"
+        )
+    else:
+        print(f"not compared run by run: it takes two runs, and {STORED} in the clone of SeMPL")
 
 
 def _show(
@@ -363,6 +472,7 @@ def _arguments() -> argparse.Namespace:
     made = study_parser(__doc__, seeds=3)
     made.add_argument("--system", action="append", choices=[*SYSTEMS], help="may be repeated")
     made.add_argument("--size", type=int, default=1, choices=range(1, 6), help="1 is the smallest")
+    made.add_argument("--networks", action="store_true", help="fit SeMPL's and DeepPerf's kind")
     made.add_argument("--published", type=Path, help="CSV file of published results")
     return made.parse_args()
 

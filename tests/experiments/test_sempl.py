@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from sklearn.ensemble import RandomForestRegressor
 
+from bayestl.data.options import Categorical, Real
+from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
 from bayestl.study.study import COLUMNS, Results
 from experiments.sempl import (
@@ -18,7 +20,9 @@ from experiments.sempl import (
     beside,
     draw,
     match,
+    match_runs,
     read_published,
+    read_runs,
     run_rows,
     summarise,
 )
@@ -88,15 +92,46 @@ def test_the_match_compares_with_the_published_forest_alone():
     assert matched["median_ratio_by_system"] == {"sac": pytest.approx(1.1)}
 
 
+def test_runs_are_read_from_a_clone_and_matched_one_by_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("BAYESTL_DATA", str(tmp_path))
+    (tmp_path / "SeMPL" / "data").mkdir(parents=True)
+    assert match_runs(results(("sac", "e0", 1, MATCHED, 0, 9.0)), read_runs(["sac"])) is None
+    folder = tmp_path / "SeMPL" / "results" / "RQ1_raw_results" / "RF"
+    folder.mkdir(parents=True)
+    (folder / "RF_sac_srad_others-3environments_2_58_12-30_03-16-26.txt").write_text(
+        "N_train=58 N_test=787 \n"
+        "Run 1\nEnvironment 0 RF MRE: 10.5\nEnvironment 1 RF MRE: 2e3\n"
+        "Run 2\nEnvironment 0 RF RE: 20.5\nEnvironment 1 RF RE: 1e3"
+    )
+    stored = read_runs(["sac", "x264"])
+    assert stored.values.tolist() == [
+        ["sac", "e0", 1, 0, 10.5],
+        ["sac", "e1", 1, 0, 2000.0],
+        ["sac", "e0", 1, 1, 20.5],
+        ["sac", "e1", 1, 1, 1000.0],
+    ]
+    errors = {("e0", 0): 20.0, ("e0", 1): 10.0, ("e1", 0): 1000.0, ("e1", 1): 2000.0}
+    ours = results(*(("sac", t, 1, MATCHED, run, e) for (t, run), e in errors.items()))
+    matched = match_runs(ours, stored)
+    assert (matched["runs"], matched["pairs"]) == (2, 4)
+    assert matched["correlation_of_logarithms"] > 0.9  # the targets differ, and nothing else
+    assert matched["correlation_within"] < -0.99
+    assert matched["correlation_within_by_system"] == {"sac": matched["correlation_within"]}
+
+
 def test_the_raw_forest_predicts_what_scikit_learn_does():
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.random((40, 3)), columns=["a", "b", "c"])
-    frame["time"] = np.exp(3 * frame["a"]) + frame["b"]
+    frame["c"] = rng.permutation(np.arange(40) % 4)
+    frame["time"] = np.exp(3 * frame["a"]) + frame["b"] + frame["c"]
+    options = {"a": Real(0, 1), "b": Real(0, 1), "c": Categorical((3, 0, 2, 1))}
     table = MeasurementTable.from_frame(
-        frame.assign(environment="e"), options=["a", "b", "c"], metrics={"time": ""}
+        frame.assign(environment="e"), options=ConfigSpace(options), metrics={"time": ""}
     )
     fitted = RawForest().fit(table, metric="time", target="e", seed=3)
-    x = frame[["a", "b", "c"]].to_numpy()
+    x = frame[["a", "b", "c"]].to_numpy(dtype=float)
+    features = fitted.features.of(table.configurations())
+    assert sorted(features.tolist()) == sorted(x.tolist())
     there = RandomForestRegressor(random_state=3).fit(x, frame["time"]).predict(x)
     here = fitted.predict(table.configurations())["q50"]
     # rows arrive in another order, so that trees draw others
