@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import pandas as pd
 
 from bayestl.acquisition.acquisition import Acquisition
 from bayestl.acquisition.propose import propose
+from bayestl.data.designs import DesignName, design
+from bayestl.data.sampling import Method as SampleName
+from bayestl.data.sampling import sample
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import StudyError
 from bayestl.models.encoding import Encoding
@@ -54,43 +57,55 @@ class InOrder:
 
 @dataclass(frozen=True)
 class Designed:
-    """What a recipe's `design` asks for: of each configuration the nearest in the pool.
+    """What a design asks for: of each configuration the nearest in the pool.
 
     Near on the features that the Gaussian processes see. Where the design is shorter than
-    the budget, the pool's first rows follow.
+    the budget, the pool's first rows follow; where it is longer, it is a random part of it.
 
     Parameters
     ----------
-    designer : the recipe whose design it is; the method's own model unless given
+    designer : a recipe with a `design`, such as `GuidedSampling`, which is given the sources; or a
+        sample or design of the target's space, which knows of none: ``"sobol"``,
+        ``"latin_hypercube"``, ``"uniform"``, ``"plackett_burman"``, ``"box_behnken"`` or
+        ``"central_composite"``, see `sample` and `design`. The method's own model unless given
     """
 
-    designer: Designs | None = None
+    designer: Designs | SampleName | DesignName | None = None
 
     def choose(
         self, model: Model, split: Split, budgets: Sequence[int], seed: int
     ) -> list[list[int]]:
-        designer = self.designer or model
-        if not isinstance(designer, Designs):
-            raise StudyError(
-                f"expected a recipe with a design, such as GuidedSampling, got {designer}"
-            )
+        wanted = self._wanted(model, split, seed)
         encoding = Encoding(split.pool.space)
         places = encoding.encode(split.pool.configurations()).numpy()
         chosen = []
-        known = MeasurementTable.concat([split.sources, split.pool.select([])])
         for budget in budgets:
-            wanted = designer.design(
-                known, metric=split.metric, target=split.target, n=budget, seed=seed
-            )
             left = np.ones(len(places), dtype=bool)
             rows: list[int] = []
-            for place in encoding.encode(wanted).numpy():
+            for place in encoding.encode(wanted(budget)).numpy():
                 distance = np.where(left, ((places - place) ** 2).sum(axis=1), np.inf)
                 rows.append(int(distance.argmin()))
                 left[rows[-1]] = False
             rest = [row for row in range(len(places)) if left[row]]
             chosen.append([*rows, *rest][:budget])
         return chosen
+
+    def _wanted(self, model: Model, split: Split, seed: int) -> Callable[[int], pd.DataFrame]:
+        """From a budget to at most so many configurations."""
+        space = split.pool.space_of(split.target)
+        designer: Any = self.designer or model
+        if designer in get_args(SampleName):
+            return lambda n: sample(space, n, method=designer, seed=seed)
+        if designer in get_args(DesignName):
+            return lambda n: design(space, designer, seed=seed).configurations.head(n)
+        if not isinstance(designer, Designs):
+            raise StudyError(
+                "expected a recipe with a design, such as GuidedSampling, or one of "
+                f"{[*get_args(SampleName), *get_args(DesignName)]}, got {designer!r}"
+            )
+        known = MeasurementTable.concat([split.sources, split.pool.select([])])
+        asked: Any = {"metric": split.metric, "target": split.target, "seed": seed}
+        return lambda n: designer.design(known, n=n, **asked)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """How a method spends its budget on a pool."""
 
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -8,10 +9,12 @@ import pytest
 
 from bayestl.acquisition.variance import PosteriorVariance
 from bayestl.baselines.mean import Mean
-from bayestl.errors import StudyError
+from bayestl.data.sampling import Method as SampleName
+from bayestl.errors import SpaceError, StudyError
 from bayestl.models.gp import TargetOnlyGP
 from bayestl.models.sequential import SequentialGP
 from bayestl.study.method import Active, Designed, InOrder
+from bayestl.transfer.guided_sampling import GuidedSampling
 from tests.staged_study import scenario
 
 SPLIT = scenario().split(0)
@@ -48,6 +51,33 @@ def test_a_model_may_be_given_what_another_recipe_designs():
     pool = SPLIT.pool.configurations()
     wanted = Wanted(tuple(pool.iloc[[5, 3]].itertuples(index=False, name=None)))
     assert Designed(wanted).choose(Mean(), SPLIT, (2,), 0) == [[5, 3]]
+
+
+@pytest.mark.parametrize("name", [*get_args(SampleName), "plackett_burman", "central_composite"])
+def test_a_design_by_name_knows_of_no_model(name):
+    rows = Designed(name).choose(Mean(), SPLIT, (3, 7), 0)
+    assert [len(set(each)) for each in rows] == [3, 7]
+    assert rows == Designed(name).choose(GuidedSampling(), SPLIT, (3, 7), 0)
+    assert rows != Designed(name).choose(Mean(), SPLIT, (3, 7), 1)
+
+
+def test_a_design_by_name_measures_near_the_ends():
+    pool = SPLIT.pool.configurations()
+    [rows] = Designed("plackett_burman").choose(Mean(), SPLIT, (4,), 0)
+    ends = {(threads, batch) for threads in (1, 32) for batch in (1, 5)}
+    near = {tuple(pool.iloc[row]) for row in rows}
+    assert near & ends == ends & set(pool.itertuples(index=False, name=None))
+
+
+def test_what_a_design_lacks_is_told():
+    with pytest.raises(SpaceError, match="at least 3 options"):
+        Designed("box_behnken").choose(Mean(), SPLIT, (3,), 0)
+
+
+@pytest.mark.parametrize("name", ["sobol ", "cube"])
+def test_an_unknown_design_is_refused(name):
+    with pytest.raises(StudyError, match="plackett_burman"):
+        Designed(name).choose(Mean(), SPLIT, (3,), 0)
 
 
 def test_a_design_needs_a_model_that_has_one():
