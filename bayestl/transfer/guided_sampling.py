@@ -9,8 +9,10 @@ Departures: options may have any number of levels, on the features that the Gaus
 processes see; terms are added by an information criterion and dropped by
 significance; effects are estimated with a ridge penalty, so that fewer measurements than
 terms do; and with `prior="source"`, the Bayesian counterpart, they are shrunk to the
-source's effects instead of to none. The study's public code trains on the first rows
-instead of the sampled ones; here it is the rows of the table.
+source's effects instead of to none. L2S also explores: one measurement in ten is where a
+Gaussian process is most in doubt. The design here is without that, for which there are the
+acquisitions. The study's public code trains on the first rows instead of the sampled ones; here
+it is the rows of the table.
 """
 
 from __future__ import annotations
