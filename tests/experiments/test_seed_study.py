@@ -26,6 +26,7 @@ def test_each_side_is_its_best_with_hindsight():
                 "LinearShift": 10.0,
                 "GuidedSampling": 12.0,
                 "GuidedSampling (Bayesian)": 8.0,
+                "TargetOnlyGP": 4.0,
                 "TransferGP": 5.0,
             }
         )
@@ -34,9 +35,12 @@ def test_each_side_is_its_best_with_hindsight():
     assert ratios == pytest.approx(
         {
             "influential": 8 / 16,
+            "influential_in_the_study": 12 / 16,
             "crossover": 16 / 10,
+            "crossover_with_a_process": 4 / 10,
             "coregionalization": 5 / 10,
-            "coregionalization_over_all": 5 / 10,
+            "coregionalization_over_all": 5 / 4,
+            "transfer_alone": 5 / 4,
         }
     )
 
