@@ -3,8 +3,9 @@
 They read a frame with one row a fit: `scenario`, `budget`, `seed`, `method`, `error` (why it
 failed, "" where it did not) and scores such as `mape`. Three rules hold everywhere:
 
-- A fit that failed has an infinite error. It loses, ranks last and is counted; it never
-  drops out of a mean.
+- A fit that failed has an infinite error. It loses, ranks last and is counted, and so does its
+  cell. A geometric mean over cells, which one infinity would decide, is of those in which
+  neither failed: how many did stands beside it.
 - What was not run, or has no such score, says nothing: two methods are compared on the
   seeds that both have, and what is missing is counted.
 - The scenarios are the sample. Seeds and budgets of one scenario are no further evidence
