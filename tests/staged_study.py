@@ -58,11 +58,3 @@ class Counted:
         if self.fails:
             raise RuntimeError("as staged")
         return Mean().fit(table, metric=metric, target=target, seed=seed)
-
-
-@dataclass(frozen=True)
-class Deadly:
-    """Every fit ends its process."""
-
-    def fit(self, table, *, metric, target, seed=0):
-        os.kill(os.getpid(), signal.SIGKILL)

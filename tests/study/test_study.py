@@ -17,7 +17,7 @@ from bayestl.errors import FileError, StudyError
 from bayestl.study.execution import DEAD
 from bayestl.study.study import COLUMNS, Results, Study, _text
 from tests.processes import wait_until
-from tests.staged_study import Counted, Deadly, scenario
+from tests.staged_study import Counted, scenario
 
 METHODS = {"mean": Mean(), "forest": RandomForest(trees=5)}
 
@@ -128,15 +128,6 @@ def test_a_task_that_kills_every_worker_is_told(tmp_path):
     assert results.frame["error"].to_list() == ["", DEAD]
 
 
-def test_a_cluster_tells_who_killed_its_workers_from_who_stood_by():
-    pytest.importorskip("distributed")
-    methods = {"deadly": Deadly(), "mean": Mean()}  # both are handed to the one worker
-    results = study(methods, [scenario()], budgets=(2,), seeds=(0,)).run(
-        executor="dask", workers=1, progress=False
-    )
-    assert results.frame["error"].to_list() == [DEAD, ""]
-
-
 def test_budgets_and_seeds_may_be_numbers_of_numpy(tmp_path):
     declared = study({"mean": Mean()}, budgets=np.array([2, 6]), seeds=np.arange(2))
     expected = study({"mean": Mean()}).run(progress=False)
@@ -147,7 +138,7 @@ def test_budgets_and_seeds_may_be_numbers_of_numpy(tmp_path):
 
 SCRIPT = """
 import sys
-from tests.staged_study import Counted, Deadly, scenario
+from tests.staged_study import Counted, scenario
 from bayestl.baselines.trees import RandomForest
 from bayestl.study.study import Study
 methods = {f"m{trees}": RandomForest(trees=trees) for trees in range(20, 32)}
