@@ -451,7 +451,7 @@ def _show(
         for method, error in found["mean_error"].items():
             by_target = table[(table["system"] == system) & (table["method"] == method)]
             each = " ".join(f"{e:8.1f}" for e in by_target.sort_values("target")["error"])
-            print(f"  {method:18}{error:8.2f}   rank {ranks[method]:5.2f}   {each}")
+            print(f"  {method:23}{error:8.2f}   rank {ranks[method]:5.2f}   {each}")
     first = {
         by: [system for system, found in places.items() if found[f"place_by_{by}"] == 1]
         for by in ("error", "rank")
