@@ -19,6 +19,7 @@ from scipy.linalg import get_blas_funcs, get_lapack_funcs
 from bayestl.models.kernels import (
     LEAST,
     OWN_OFFSET,
+    REACH,
     SHARED_OFFSET,
     CoregionalizedKernel,
     EnvironmentNoise,
@@ -41,8 +42,8 @@ class FewMeasurements:
     lower : rows and columns of the pairs, the lower triangle of an (n, n) matrix
     apart : (groups, pairs) squared distances
     chosen : (groups,), which of them are of choices
-    places : where a vector has the loading, the amplitude, the residual, the lengthscales and the
-        two of the noise; all but the first are logarithms
+    places : where a vector has the loading, the amplitude, the residual, the lengthscales, the
+        share of main effects and the two of the noise; all but the first are logarithms
     """
 
     z: np.ndarray
@@ -77,6 +78,7 @@ class FewMeasurements:
             kernel.raw_amplitude,
             kernel.raw_residual,
             options.raw_lengthscales,
+            options.raw_main,
             noise.raw_level,
             noise.raw_ratio,
         ]
@@ -104,10 +106,13 @@ class FewMeasurements:
         """And its gradient in `vector`; None if the covariance cannot be factorised as it is."""
         loading, *logs = (vector[place] for place in self.places)
         growth = [np.exp(log) for log in logs]
-        amplitude, residual, lengthscales, level, ratio = (each + LEAST for each in growth)
+        amplitude, residual, lengthscales, main, level, ratio = (each + LEAST for each in growth)
         n, squared, noise = len(self.z), amplitude[0] ** 2, level[0] * ratio[0]
         between = squared * (loading[0] ** 2 + residual[0])
-        covariance, of_choice, of_position = self._covariance(lengthscales)
+        near, far = self._products(lengthscales)
+        covariance, of_choice, of_position = (
+            one + main[0] * other for one, other in zip(near, far, strict=True)
+        )
         matrix = np.zeros((n, n), order="F")
         matrix[self.lower] = between * covariance + (SHARED_OFFSET + OWN_OFFSET)
         matrix[np.diag_indices(n)] += noise + self.extra
@@ -132,23 +137,31 @@ class FewMeasurements:
             2.0 * between * of_between * growth[0] / amplitude,
             squared * of_between * growth[1],
             -2.0 * between * weighted * growth[2] / lengthscales**3,
-            noise * on_diagonal * growth[3] / level,
-            noise * on_diagonal * growth[4] / ratio,
+            between * float(upstream @ far[0]) * growth[3],
+            noise * on_diagonal * growth[4] / level,
+            noise * on_diagonal * growth[5] / ratio,
         )
         for place, part in zip(self.places, found, strict=True):
             gradient[place] = part
         return float(evidence), gradient
 
-    def _covariance(self, lengthscales: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(pairs,) covariances, and their derivatives in both squared distances.
+    def _products(self, lengthscales: np.ndarray) -> tuple[tuple[np.ndarray, ...], ...]:
+        """Of interactions and of main effects: (pairs,), and its slopes in both squared distances.
 
-        As `kernels.product`.
+        As `kernels.product`; the distances are those in units of `lengthscales` in both cases.
         """
         scales = lengthscales**-2.0
         kinds = np.stack([np.where(self.chosen, scales, 0.0), np.where(self.chosen, 0.0, scales)])
         chosen, apart = kinds @ self.apart
-        distance = np.sqrt(5.0 * apart)
-        decay = np.exp(-0.5 * chosen - distance)
-        slope = (1.0 + distance) * decay
-        covariance = slope + distance * distance / 3.0 * decay
-        return covariance, -0.5 * covariance, slope * (-5.0 / 6.0)
+        return _product(chosen, apart, 1.0), _product(chosen, apart, REACH**-2.0)
+
+
+def _product(
+    chosen: np.ndarray, apart: np.ndarray, scale: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`kernels.product` of scaled squared distances, and its slopes in them as they were."""
+    distance = np.sqrt(5.0 * scale * apart)
+    decay = np.exp(-0.5 * scale * chosen - distance)
+    slope = (1.0 + distance) * decay
+    covariance = slope + distance * distance / 3.0 * decay
+    return covariance, -0.5 * scale * covariance, (-5.0 / 6.0) * scale * slope

@@ -18,15 +18,15 @@ measured: importance sampling, which has no modes to get stuck in and no seeds t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 from scipy.special import ndtri
 from scipy.stats import qmc
 
-STRETCHES = (1.0, 2.0, 4.0)
-"""By how much delta's lengthscales may exceed the sources'."""
+STRETCHES = (1.0, 4.0, 16.0)
+"""By how much delta's lengthscales may exceed the sources': the last leaves main effects alone."""
 
 REACHES = (0.7, 1.5, 3.0)
 """Lengthscales of t over the sources' values."""
@@ -42,7 +42,7 @@ DOUBT = 1.0
 """The standard deviation of the logarithm of each hyperparameter, a factor e."""
 
 NOISE_DOUBT = 0.6
-"""The same of the noise, which the sources' tell more about."""
+"""The same of the noise, while it is like the sources', which tell more about it."""
 
 UNKNOWN_NOISE = 0.14
 """The prior's median of the noise where the sources' tells nothing, as in the joint models."""
@@ -58,7 +58,8 @@ class Relation:
     Parameters
     ----------
     name : what diagnostics call it
-    draws : how many hyperparameters are drawn for it, a power of two
+    draws : how many sets of hyperparameters are drawn for it, a power of two; with sources each
+        stands twice, with either belief about the noise
     slope, contrasts, shift, residual : whether b, c, t and delta are there
     sources : whether there is a template at all
     """
@@ -151,7 +152,7 @@ def _draw(position: int, relation: Relation, noise: float) -> Hypotheses:
     # half the time environments are about as fast as each other, half the time anything goes
     tied = u[:, 8] < 0.5 if relation.sources else np.zeros(len(u), dtype=bool)
     near = NEAR * np.exp(DOUBT * ndtri(np.clip(2.0 * u[:, 8], 1e-6, 1.0 - 1e-6)))
-    return Hypotheses(
+    drawn = Hypotheses(
         offset=torch.from_numpy(np.where(tied, near, FREE_OFFSET)),
         slope=around(SLOPE, 0, relation.slope),
         contrast=around(CONTRAST, 1, relation.contrasts),
@@ -164,3 +165,9 @@ def _draw(position: int, relation: Relation, noise: float) -> Hypotheses:
         reach=choice(9, REACHES),
         relation=torch.full((len(u),), position),
     )
+    if not relation.sources:
+        return drawn
+    # as likely as not a quiet source says nothing of how quiet the target is: what is noise there
+    # includes all that differs between configurations and that no other term can express
+    unlike = noise ** (1.0 - u[:, 6]) * max(UNKNOWN_NOISE, noise) ** u[:, 6]
+    return Hypotheses.joined([drawn, replace(drawn, noise=torch.from_numpy(unlike))])

@@ -35,6 +35,9 @@ anything within a few orders of magnitude is believed.
 """
 
 
+REACH = 10.0
+"""By how much the lengthscales of main effects exceed those of interactions."""
+
 LEAST = 1e-6
 """What positive parameters stay above."""
 
@@ -139,14 +142,20 @@ def squared_norm(x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
 class OptionKernel(Kernel):
     """Covariance over configurations, one lengthscale a group of columns.
 
-        k(x, x') = prod over choices of exp(-d^2 / 2) * Matern-5/2 of positions,
+        k(x, x') = p(d) + main p(d / REACH),
+        p(d) = prod over choices of exp(-d^2 / 2) * Matern-5/2 of positions,
         d: distance within a group in units of its lengthscale
 
     A product over choices gives interactions of rising order falling shares of the
-    variance, as in the analysis of a factorial experiment. The prior on lengthscales
-    grows with the square root of the number of groups (Hvarfner, Hellsten and Nardi, 2024,
-    "Vanilla Bayesian optimization performs great in high dimensions"), so that many
-    options do not make all configurations unrelated.
+    variance, as in the analysis of a factorial experiment. With long lengthscales next to
+    nothing is left of them: the second term is nearly a sum of functions of single options, the
+    main effects, which measurements are too few to tell from the rest without it. Both have the
+    same lengthscales up to a factor, since an option without a main effect hardly ever interacts
+    (effect heredity; Chipman, 1996, "Bayesian variable selection with related predictors").
+
+    The prior on lengthscales grows with the square root of the number of groups (Hvarfner,
+    Hellsten and Nardi, 2024, "Vanilla Bayesian optimization performs great in high
+    dimensions"), so that many options do not make all configurations unrelated.
 
     Parameters
     ----------
@@ -154,6 +163,7 @@ class OptionKernel(Kernel):
     """
 
     raw_lengthscales: torch.nn.Parameter
+    raw_main: torch.nn.Parameter
     group_of: torch.Tensor
     choices: torch.Tensor
     positions: torch.Tensor
@@ -170,6 +180,7 @@ class OptionKernel(Kernel):
             self.register_buffer(name, torch.tensor(which, dtype=torch.long), persistent=False)
         mode = math.exp(math.sqrt(2) - 3) * math.sqrt(max(len(groups), 1))
         positive(self, "lengthscales", (len(groups),), mode, math.sqrt(3))
+        positive(self, "main", (), mode=4.0, spread=2.0)
 
     def forward(
         self,
@@ -181,32 +192,53 @@ class OptionKernel(Kernel):
         **params: Any,
     ) -> torch.Tensor:
         """k(x1, x2), with every lengthscale multiplied by `stretch`."""
+        chosen, apart = self._distances(x1, x2, diag, stretch)
+        main = value(self, "main")
+        if torch.is_grad_enabled():
+            far = Product.apply(chosen / REACH**2, apart / REACH**2)
+            return Product.apply(chosen, apart) + main * far  # type: ignore[operator]
+        far = product_alone(chosen / REACH**2, apart / REACH**2)
+        return product_alone(chosen, apart).addcmul_(main, far)
+
+    def interactions(
+        self, x1: torch.Tensor, x2: torch.Tensor, stretch: torch.Tensor | float = 1.0
+    ) -> torch.Tensor:
+        """p, the first term of k(x1, x2), without a gradient; as `forward`. It is 1 at x1 = x2."""
+        return product_alone(*self._distances(x1, x2, False, stretch))
+
+    def _distances(
+        self, x1: torch.Tensor, x2: torch.Tensor, diag: bool, stretch: torch.Tensor | float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Squared distances over the choices and over the positions, in lengthscales."""
         scale = value(self, "lengthscales")[self.group_of] * stretch
         x1, x2 = x1 / scale, x2 / scale
         distance = squared_norm if diag else squared_distance
-        chosen = distance(x1[..., self.choices], x2[..., self.choices])
-        apart = distance(x1[..., self.positions], x2[..., self.positions])
-        if torch.is_grad_enabled():
-            return Product.apply(chosen, apart)  # type: ignore[return-value]
-        return product_alone(chosen, apart)
+        return (
+            distance(x1[..., self.choices], x2[..., self.choices]),
+            distance(x1[..., self.positions], x2[..., self.positions]),
+        )
 
     def linearized(
         self, x: torch.Tensor, stretch: torch.Tensor | float = 1.0
-    ) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
-        """k(x, x), and the map from symmetric (n, n) df/dk to (groups,) df/d log lengthscales."""
+    ) -> tuple[torch.Tensor, Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]]:
+        """k(x, x), and the map from symmetric (n, n) df/dk to df/d(log lengthscales, main)."""
         x = x / (value(self, "lengthscales")[self.group_of] * stretch)
         choices, positions = x[:, self.choices], x[:, self.positions]
-        covariance, slope = product(
-            squared_distance(choices, choices), squared_distance(positions, positions)
-        )
+        chosen, apart = squared_distance(choices, choices), squared_distance(positions, positions)
+        far, far_slope = product(chosen / REACH**2, apart / REACH**2)
+        near, near_slope = product(chosen, apart)
+        main = value(self, "main")
 
-        def pullback(upstream: torch.Tensor) -> torch.Tensor:
-            columns = x.new_empty(x.shape[-1])
-            columns[self.choices] = distance_gradient(choices, upstream * covariance)
-            columns[self.positions] = -2.0 * distance_gradient(positions, upstream * slope)
-            return torch.zeros_like(self.raw_lengthscales).index_add_(0, self.group_of, columns)
+        def pullback(upstream: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            columns, share = x.new_empty(x.shape[-1]), main / REACH**2
+            of_chosen = upstream * torch.addcmul(near, share, far)
+            of_apart = upstream * torch.addcmul(near_slope, share, far_slope)
+            columns[self.choices] = distance_gradient(choices, of_chosen)
+            columns[self.positions] = -2.0 * distance_gradient(positions, of_apart)
+            logs = torch.zeros_like(self.raw_lengthscales).index_add_(0, self.group_of, columns)
+            return logs, torch.dot(upstream.view(-1), far.view(-1))
 
-        return covariance, pullback
+        return torch.addcmul(near, main, far), pullback
 
 
 class CoregionalizedKernel(Kernel):
@@ -288,14 +320,14 @@ class CoregionalizedKernel(Kernel):
         covariance += self._spread(self._offsets(), x, x)
 
         def pullback(upstream: torch.Tensor) -> Gradient:
-            of_between, of_logs = [], []
+            of_between, of_options = [], []
             for part, pull, weight, between in found:
                 if len(between) == 1:  # of one environment: without another n x n matrix
                     of_between.append(torch.dot(upstream.view(-1), part.view(-1)).view(1, 1))
-                    of_logs.append(weight[0, 0] * pull(upstream))
+                    of_options.append([weight[0, 0] * each for each in pull(upstream)])
                 else:
                     of_between.append(which.T @ (upstream * part) @ which)
-                    of_logs.append(pull(upstream * weight))
+                    of_options.append([*pull(upstream * weight)])
             scale = 2.0 * sum(
                 (of * between).sum() for of, (*_, between) in zip(of_between, found, strict=True)
             )
@@ -310,13 +342,14 @@ class CoregionalizedKernel(Kernel):
                 * derivative(self, "residual"),
             }
             if self.stretch:
-                own = of_logs.pop()
-                gradient[self.raw_residual_stretch] = own.sum() * log_derivative(
+                own = of_options.pop()
+                gradient[self.raw_residual_stretch] = own[0].sum() * log_derivative(
                     self, "residual_stretch"
                 )
-                of_logs[0] = of_logs[0] + own
-            for options, logs in zip(self.options, of_logs, strict=True):
+                of_options[0] = [a + b for a, b in zip(of_options[0], own, strict=True)]
+            for options, (logs, of_main) in zip(self.options, of_options, strict=True):
                 gradient[options.raw_lengthscales] = logs * log_derivative(options, "lengthscales")
+                gradient[options.raw_main] = of_main * derivative(options, "main")
             return gradient
 
         return covariance, pullback

@@ -151,7 +151,7 @@ class Template:
     ----------
     sources : the sources' processes
     weights : (S,), of the sources; all zero for the template of no source
-    options : the kernel of delta
+    options : of whose interactions delta is made, on lengthscales like the sources'
     centre : (S + 1,), subtracted from the template's value and from each contrast, so that a
         slope turns around the middle of the sources' measurements
     """
@@ -186,7 +186,7 @@ class Template:
     def terms(self, one: SourceView, other: View) -> list[torch.Tensor]:
         """What a covariance is the sum of, each (n, m), in the order of `factors`."""
         with torch.no_grad():
-            residuals = [self.options.forward(one.x, other.x, stretch=s) for s in STRETCHES]
+            residuals = [self.options.interactions(one.x, other.x, s) for s in STRETCHES]
         ones = torch.ones_like(residuals[0])
         if not bool(self.weights.any()):
             return [torch.zeros_like(ones), ones, *residuals]

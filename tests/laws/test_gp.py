@@ -8,7 +8,13 @@ import torch
 from bayestl.models.conditioning import Conditioned
 from bayestl.models.encoding import Group
 from bayestl.models.fitting import Hyperparameters, fit
-from bayestl.models.kernels import OWN_OFFSET, SHARED_OFFSET, CoregionalizedKernel, EnvironmentNoise
+from bayestl.models.kernels import (
+    OWN_OFFSET,
+    REACH,
+    SHARED_OFFSET,
+    CoregionalizedKernel,
+    EnvironmentNoise,
+)
 
 GROUPS = [Group("a"), Group("b", True)]
 
@@ -34,11 +40,15 @@ def observed(x: torch.Tensor, seed: int = 1) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).normal(size=len(x)))
 
 
-def numpy_covariance(x1, x2, lengthscales, loadings, residual, amplitude):
+def numpy_covariance(x1, x2, lengthscales, main, loadings, residual, amplitude):
     """The module's equation, written once more."""
-    d = np.sqrt(5) * np.abs(np.subtract.outer(x1[:, 0], x2[:, 0])) / lengthscales[0]
+    a = np.sqrt(5) * np.abs(np.subtract.outer(x1[:, 0], x2[:, 0])) / lengthscales[0]
     b = np.subtract.outer(x1[:, 1], x2[:, 1]) / lengthscales[1]
-    k = (1 + d + d**2 / 3) * np.exp(-d - b**2 / 2)
+
+    def product(d, b):
+        return (1 + d + d**2 / 3) * np.exp(-d - b**2 / 2)
+
+    k = product(a, b) + main * product(a / REACH, b / REACH)
     t1, t2 = x1[:, 2].astype(int), x2[:, 2].astype(int)
     B = np.outer(loadings, loadings) + np.diag(residual)
     same = t1[:, None] == t2[None, :]
@@ -47,8 +57,9 @@ def numpy_covariance(x1, x2, lengthscales, loadings, residual, amplitude):
 
 def test_the_process_is_the_closed_form():
     model, x, new = process(2), inputs(15, 2), inputs(6, 2, seed=3)
-    lengthscales, loadings, residual = [0.7, 1.3], [0.9, -0.4], [0.2, 0.5]
+    lengthscales, main, loadings, residual = [0.7, 1.3], 2.5, [0.9, -0.4], [0.2, 0.5]
     amplitude, noise = 1.2, [0.03, 0.1]
+    set_raw(model.kernel.options[0], "raw_main", np.log(main - 1e-6))
     set_raw(model.kernel.options[0], "raw_lengthscales", np.log(np.array(lengthscales) - 1e-6))
     set_raw(model.kernel, "loadings", np.array(loadings)[:, None])
     set_raw(model.kernel, "raw_residual", np.log(np.array(residual) - 1e-6))
@@ -57,7 +68,7 @@ def test_the_process_is_the_closed_form():
     set_raw(model.noise, "raw_ratio", np.log(np.array(noise) - 1e-6))
     z = observed(x)
     belief = Conditioned.on(model, x, z)
-    given = (lengthscales, loadings, residual, amplitude)
+    given = (lengthscales, main, loadings, residual, amplitude)
     X, N = x.numpy(), new.numpy()
     K = numpy_covariance(X, X, *given) + np.diag(np.array(noise)[X[:, 2].astype(int)])
     cross = numpy_covariance(N, X, *given)

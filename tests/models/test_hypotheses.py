@@ -1,5 +1,6 @@
 from dataclasses import fields
 
+import numpy as np
 import pytest
 import torch
 
@@ -38,7 +39,7 @@ def test_they_are_the_same_every_time():
 @pytest.mark.parametrize("relations", [RELATIONS, (UNRELATED,), RELATIONS[:1]])
 def test_their_probabilities_sum_to_one_and_relations_are_equally_likely(relations):
     hypotheses, log_shares = draw(relations, 0.1)
-    assert len(hypotheses) == len(log_shares) == sum(r.draws for r in relations)
+    assert len(hypotheses) == len(log_shares) == sum(r.draws * (1 + r.sources) for r in relations)
     assert log_shares.dtype == torch.float64
     assert log_shares.exp().sum().item() == pytest.approx(1.0, abs=1e-6)
     for position in range(len(relations)):
@@ -72,10 +73,27 @@ def test_positions_point_at_what_they_are_positions_of():
     assert set(hypotheses.relation.tolist()) == set(range(len(RELATIONS)))
 
 
-def test_the_noise_is_around_the_one_that_is_expected():
-    for noise in (0.01, 1.0):
-        hypotheses, _ = draw(RELATIONS, noise)
-        assert hypotheses.noise.median().item() == pytest.approx(noise, rel=0.1)
+@pytest.mark.parametrize("noise", [0.001, 0.02, 1.0])
+def test_the_noise_is_like_the_sources_or_anything_up_to_the_unknown(noise):
+    for relation in RELATIONS:
+        hypotheses, _ = draw((relation,), noise)
+        like, unlike = hypotheses.noise.log().chunk(2)
+        assert like.median().exp().item() == pytest.approx(noise, rel=0.2)
+        if relation.draws > 16:
+            assert like.std().item() == pytest.approx(NOISE_DOUBT, rel=0.2)
+        high = max(UNKNOWN_NOISE, noise)
+        assert unlike.min().exp().item() >= noise * (1 - 1e-9)
+        assert unlike.max().exp().item() <= high * (1 + 1e-9)
+        assert unlike.median().exp().item() == pytest.approx(np.sqrt(noise * high), rel=0.5)
+        for field in fields(Hypotheses):
+            if field.name != "noise":  # all else stands with either
+                assert torch.equal(*getattr(hypotheses, field.name).chunk(2))
+
+
+def test_the_noise_of_the_unrelated_is_hardly_known():
+    logs = draw((UNRELATED,), UNKNOWN_NOISE)[0].noise.log()
+    assert logs.median().exp().item() == pytest.approx(UNKNOWN_NOISE, rel=0.1)
+    assert logs.std().item() == pytest.approx(DOUBT, rel=0.1)
 
 
 def test_oddness_is_a_share():
@@ -91,11 +109,3 @@ def test_rows_and_what_is_joined():
     for field in fields(Hypotheses):
         expected = getattr(hypotheses, field.name)
         assert torch.equal(getattr(joined, field.name), expected)
-
-
-def test_the_noise_is_known_from_the_sources_and_else_hardly():
-    for relations, doubt in ((RELATIONS, NOISE_DOUBT), ((UNRELATED,), DOUBT)):
-        hypotheses, _ = draw(relations, UNKNOWN_NOISE)
-        logs = hypotheses.noise.log()
-        assert logs.median().exp().item() == pytest.approx(UNKNOWN_NOISE, rel=0.1)
-        assert logs.std().item() == pytest.approx(doubt, rel=0.1)

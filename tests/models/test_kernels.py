@@ -4,6 +4,7 @@ import torch
 
 from bayestl.models.encoding import Group
 from bayestl.models.kernels import (
+    REACH,
     CoregionalizedKernel,
     EnvironmentNoise,
     OptionKernel,
@@ -58,8 +59,34 @@ def test_the_option_kernel_is_its_equation():
     d = np.sqrt(5) * np.abs(np.subtract.outer(x[:, 0], x[:, 0])) / a
     differ = (x[:, None, 1:4] != x[None, :, 1:4]).any(-1).double().numpy()
     apart = np.subtract.outer(x[:, 4], x[:, 4])
-    expected = (1 + d + d**2 / 3) * np.exp(-d - differ / b**2 / 2 - apart**2 / c**2 / 2)
+
+    def interactions(stretch: float) -> np.ndarray:
+        scaled = d / stretch
+        squares = (differ / b**2 + apart**2 / c**2) / stretch**2
+        return (1 + scaled + scaled**2 / 3) * np.exp(-scaled - squares / 2)
+
+    expected = interactions(1.0) + value(kernel, "main").item() * interactions(REACH)
     assert kernel.forward(x, x).detach().numpy() == pytest.approx(expected)
+    with torch.no_grad():
+        assert kernel.forward(x, x).numpy() == pytest.approx(expected)
+        assert kernel.interactions(x, x, 3.0).numpy() == pytest.approx(interactions(3.0))
+
+
+def test_what_reaches_far_is_nearly_a_sum_of_main_effects():
+    """Over all configurations of two-level options, by a factorial analysis of the covariance."""
+    kernel = OptionKernel([Group(name, True) for name in "abcd"]).double()
+    x = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 4).double()
+    signs = (2 * x - 1) / 4
+    with torch.no_grad():
+        near, far = (kernel.interactions(x, x, stretch) for stretch in (1.0, REACH))
+
+    def interacting(covariance: torch.Tensor) -> float:
+        total = covariance.trace() - covariance.mean() * len(x)
+        main = (signs.T @ covariance @ signs).trace()
+        return float(1 - main / total)
+
+    assert interacting(near) > 0.5
+    assert interacting(far) < 0.05
 
 
 @pytest.mark.parametrize(("latents", "stretch"), [(1, False), (2, True), (3, True)])

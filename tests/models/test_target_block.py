@@ -17,7 +17,7 @@ from scipy.stats import beta, multivariate_normal
 
 from bayestl.models.conditioning import Conditioned
 from bayestl.models.hypotheses import REACHES, STRETCHES, Hypotheses
-from bayestl.models.kernels import OWN_OFFSET, SHARED_OFFSET, value
+from bayestl.models.kernels import OWN_OFFSET, REACH, SHARED_OFFSET, value
 from bayestl.models.source_block import SourceBlock
 from bayestl.models.target_block import (
     JUDGED_ROWS,
@@ -91,8 +91,10 @@ class Textbook:
         with torch.no_grad():
             amplitude = value(kernel, "amplitude").item() ** 2
             amplitude *= kernel.loadings.item() ** 2 + value(kernel, "residual").item()
-        offset = SHARED_OFFSET + OWN_OFFSET
-        return amplitude * self.options(x1, x2, self.scales(process)) + offset
+            main = value(kernel.options[0], "main").item()
+        scales, offset = self.scales(process), SHARED_OFFSET + OWN_OFFSET
+        near, far = self.options(x1, x2, scales), self.options(x1, x2, REACH * scales)
+        return amplitude * (near + main * far) + offset
 
     def believed(self, s: int, x1, x2) -> tuple[np.ndarray, np.ndarray]:
         """The posterior mean of a source at x1, and its covariance between x1 and x2."""
