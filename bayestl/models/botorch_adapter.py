@@ -56,7 +56,8 @@ class EnvironmentModel(Model):
 
     def encode(self, configs: Configs) -> torch.Tensor:
         """(n, d) features of configurations, which is what `posterior` takes."""
-        return self.fitted.inputs(configs, self.environment)[0][..., :-1]
+        canonical = self.fitted.space.frame(configs)
+        return self.fitted.inputs(canonical, self.environment)[..., :-1]
 
     def posterior(
         self,

@@ -196,14 +196,14 @@ class FittedGP(Explained):
         self, canonical: pd.DataFrame, environment: str | None = None
     ) -> GaussianMixture:
         """New measurements at configurations of `ConfigSpace.frame`, standardised."""
-        x, _ = self.inputs(canonical, environment)
+        x = self.inputs(canonical, environment)
         mean, variance = self.mixture.marginals(x)
         variance = variance + self.mixture.noise(x)
         return GaussianMixture.normal(mean, variance)
 
     def posterior(self, configs: Configs, environment: Where = None) -> Posterior:
         """The joint posterior of the noise-free metric; see `HasPosterior.posterior`."""
-        x, _ = self.inputs(configs, environment)
+        x = self.inputs(self.space.frame(configs), environment)
         with torch.no_grad():
             mean, covariance = self.mixture.joint(x)
         spread = self.scaling.spread
@@ -236,12 +236,11 @@ class FittedGP(Explained):
         )
         return correlation.loc[list(self.table_order), list(self.table_order)]
 
-    def inputs(self, configs: Configs, environment: Where = None) -> tuple[torch.Tensor, pd.Index]:
-        """(n, width + 1) inputs of the process for configurations, and their index."""
-        frame = self.space.frame(configs)
-        places = self.positions(environment, len(frame))
+    def inputs(self, canonical: pd.DataFrame, environment: Where = None) -> torch.Tensor:
+        """(n, width + 1) inputs of the process for configurations of `ConfigSpace.frame`."""
+        places = self.positions(environment, len(canonical))
         where = torch.tensor(places, dtype=torch.float64)
-        return torch.cat([self.encoding.encode(frame), where.unsqueeze(-1)], dim=-1), frame.index
+        return torch.cat([self.encoding.encode(canonical), where.unsqueeze(-1)], dim=-1)
 
     def save(self, path: str | Path) -> None:
         """Write the process to one file, whole or not at all; see `persistence.save`.

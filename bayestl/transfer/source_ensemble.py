@@ -214,7 +214,7 @@ class Member:
         process, scaling = self.process, self.process.scaling
         if self.mismatch is None:
             return process.measurements(canonical).affine(scaling.centre, scaling.spread)
-        mean, variance = process.mixture.marginals(process.inputs(canonical)[0])
+        mean, variance = process.mixture.marginals(process.inputs(canonical))
         return GaussianMixture.normal(
             scaling.centre + self.offset + scaling.spread * mean,
             (scaling.spread**2 * variance + self.mismatch).clamp_min(_LEAST_VARIANCE),

@@ -16,7 +16,7 @@ def fitted(make_table) -> FittedGP:
 @pytest.fixture
 def x(fitted, make_test) -> torch.Tensor:
     configs, _ = make_test(shift=1.0)
-    return fitted.inputs(configs)[0]
+    return fitted.inputs(fitted.space.frame(configs))
 
 
 def test_one_part_alone_is_that_part(fitted, x):

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError, UnknownEnvironment
 from bayestl.models.gaussian_mixture import GaussianMixture
@@ -27,6 +28,7 @@ from bayestl.models.transfer_gp import (
     _stack,
     stacking_weights,
 )
+from tests.models.conftest import configurations
 
 ROWS = {"source": (40, 1.0, 0.0), "target": (12, 1.0, 0.5)}
 BOTH = ["SequentialGP", "TargetOnlyGP"]
@@ -57,6 +59,14 @@ def weighed(fitted: FittedTransferGP, *weights: float) -> FittedTransferGP:
     """The same members with other weights."""
     stack = Stack(dict(zip(fitted.members, weights, strict=True)), "staged", fitted.stack.scores)
     return FittedTransferGP(fitted.members, stack, fitted.recipe)
+
+
+def test_configurations_are_read_once_for_all_members(fitted, monkeypatch):
+    halves, configs = weighed(fitted, 0.5, 0.5), configurations(7, 3)
+    read, frame = [], ConfigSpace.frame
+    monkeypatch.setattr(ConfigSpace, "frame", lambda s, c: read.append(len(c)) or frame(s, c))
+    halves.predict(configs)
+    assert read == [7]
 
 
 def test_the_weights_are_reported(fitted):
