@@ -9,6 +9,7 @@ accurate for the many others.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +31,7 @@ Its rounding then moves a measurement's variance by a fraction of (2 eps) LEFT^1
 FEW = 3
 """Float32 pays while the first rows are at most one in so many; else all of it is float64."""
 
-STRIPS = 4
+STRIPS = 8
 """A triangular product is done in so many strips, each without the zeros to its right."""
 
 
@@ -40,6 +41,7 @@ class BulkProcess:
 
     Parameters
     ----------
+    process : it
     order : (m,) the rows of the process
     x : (m, d) inputs
     alpha : (m,) K^-1 z
@@ -48,6 +50,7 @@ class BulkProcess:
     inverse : (m - r, m - r) inverse of the rest of the factor, in float32
     """
 
+    process: Conditioned
     order: torch.Tensor
     x: torch.Tensor
     alpha: torch.Tensor
@@ -70,6 +73,7 @@ class BulkProcess:
             rest, torch.eye(len(rest), dtype=rest.dtype), upper=False
         )
         return cls(
+            process,
             order,
             process.x[order],
             process.alpha[order],
@@ -77,6 +81,33 @@ class BulkProcess:
             factor[r:, :r].contiguous(),
             inverse.float().contiguous(),
         )
+
+    def towards(
+        self, places: torch.Tensor, half: torch.Tensor
+    ) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """From (n, d) inputs to (n,) means, (k, n) covariances with k places, (n,) variances.
+
+        Parameters
+        ----------
+        places : (k, d) inputs
+        half : (m, k) `Solver.half` of their covariances with the rows
+        """
+        kernel, m = self.process.hyperparameters.kernel, len(self.x)
+        assert isinstance(self.process.solver, Dense)
+        solved = torch.linalg.solve_triangular(self.process.solver.factor.mT, half, upper=True)
+        # means and covariances by one product with the kernel towards rows and places
+        rows = torch.cat([self.x, places])
+        linear = torch.eye(len(rows), dtype=half.dtype)[m - 1 :]
+        linear[:, :m] = torch.cat([self.alpha.unsqueeze(0), -solved[self.order].mT])
+
+        def answer(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            with torch.no_grad():
+                cross = kernel.forward(rows, inputs)
+                prior = kernel.forward(inputs, inputs, diag=True)
+            mean, *covariance = (linear @ cross).split([1, len(places)])
+            return mean[0], covariance[0], (prior - self.explained(cross[:m])).clamp_min_(0.0)
+
+        return answer
 
     def explained(self, cross: torch.Tensor) -> torch.Tensor:
         """(n,) sums of squares of L^-1 k, of (m, n) covariances k with the rows."""

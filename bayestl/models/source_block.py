@@ -135,31 +135,19 @@ class SourceBlock:
 
     def bulk(self, measured: SourceView, x: torch.Tensor) -> Iterator[BulkView]:
         """The same of very many configurations, block by block, towards those of `measured`."""
-        factors = [p.solver.factor for p in self.processes if isinstance(p.solver, Dense)]
-        solved = [
-            torch.linalg.solve_triangular(factor.mT, half, upper=True)[part.order]
-            for factor, half, part in zip(factors, measured.halves, self._bulk, strict=True)
-        ]
         places = with_zero(measured.x)
-        with torch.no_grad():
-            for block in x.split(BLOCK):
-                inputs, found = with_zero(block), []
-                for process, part, towards in zip(self.processes, self._bulk, solved, strict=True):
-                    kernel = process.hyperparameters.kernel
-                    cross = kernel.forward(part.x, inputs)
-                    prior = kernel.forward(inputs, inputs, diag=True)
-                    found.append(
-                        (
-                            part.alpha @ cross,
-                            kernel.forward(places, inputs) - towards.mT @ cross,
-                            (prior - part.explained(cross)).clamp_min_(0.0),
-                        )
-                    )
-                odd = [self._odd_at(s, block) for s in range(len(self))]
-                means, covariances, variances = zip(*found, strict=True)
-                yield BulkView(
-                    block, torch.stack(means, 1), torch.stack(odd, 1), covariances, variances
-                )
+        towards = [
+            part.towards(places, half)
+            for part, half in zip(self._bulk, measured.halves, strict=True)
+        ]
+        for block in x.split(BLOCK):
+            inputs = with_zero(block)
+            found = [answer(inputs) for answer in towards]
+            odd = [self._odd_at(s, block) for s in range(len(self))]
+            means, covariances, variances = zip(*found, strict=True)
+            yield BulkView(
+                block, torch.stack(means, 1), torch.stack(odd, 1), covariances, variances
+            )
 
     @cached_property
     def _bulk(self) -> tuple[BulkProcess, ...]:

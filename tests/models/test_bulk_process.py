@@ -41,6 +41,17 @@ def test_the_variance_is_that_of_float64(amplitude, noise):
     assert (alone - variance).abs().max() > noise  # the first rows are needed
 
 
+def test_means_covariances_and_variances_are_those_of_the_process():
+    exact, places, x = process(10.0, 1e-2), inputs(4, 2), inputs(50, 1)
+    _, half = exact.towards(places)
+    mean, covariance, variance = BulkProcess.of(exact).towards(places, half)(x)
+    expected, joint = exact.joint(torch.cat([places, x]))
+    joint = joint.detach()
+    assert mean.numpy() == pytest.approx(expected.detach()[4:].numpy(), abs=1e-9)
+    assert covariance.numpy() == pytest.approx(joint[:4, 4:].numpy(), abs=1e-9)
+    assert variance.numpy() == pytest.approx(joint.diagonal()[4:].numpy(), abs=1e-3 * 1e-2)
+
+
 def test_every_row_has_its_place():
     exact = process(10.0, 1e-2)
     bulk = BulkProcess.of(exact)
