@@ -41,6 +41,11 @@ REACH = 10.0
 LEAST = 1e-6
 """What positive parameters stay above."""
 
+TINY = 1e-300
+"""What has a reciprocal root, and counts as no distance."""
+
+LOG2_E = 1.0 / math.log(2.0)
+
 Gradient = dict[torch.nn.Parameter, torch.Tensor]
 """Parameter -> the derivative of a number in it."""
 
@@ -94,10 +99,14 @@ def product(chosen: torch.Tensor, apart: torch.Tensor) -> tuple[torch.Tensor, to
 
 
 def product_alone(chosen: torch.Tensor, apart: torch.Tensor) -> torch.Tensor:
-    """What `product` gives without its derivative, in half as many passes over memory."""
-    distance = apart.mul_(5.0).sqrt_()
-    decay = torch.add(distance, chosen, alpha=0.5, out=chosen).neg_().exp_()
-    return decay.addcmul_(decay, distance.addcmul_(distance, distance, value=1.0 / 3.0))
+    """What `product` gives without its derivative, in half as many passes over memory.
+
+    By a reciprocal root and a power of two, which take half as long as `sqrt` and `exp`.
+    """
+    square = apart.mul_(5.0).clamp_min_(TINY)
+    distance = square.rsqrt().mul_(square)
+    decay = torch.add(distance, chosen, alpha=0.5, out=chosen).mul_(-LOG2_E).exp2_()
+    return decay.addcmul_(decay, distance.add_(square, alpha=1.0 / 3.0))
 
 
 class Product(torch.autograd.Function):
@@ -201,15 +210,21 @@ class OptionKernel(Kernel):
         return product_alone(chosen, apart).addcmul_(main, far)
 
     def interactions(
-        self, x1: torch.Tensor, x2: torch.Tensor, stretch: torch.Tensor | float = 1.0
-    ) -> torch.Tensor:
-        """p, the first term of k(x1, x2), without a gradient; as `forward`. It is 1 at x1 = x2."""
-        return product_alone(*self._distances(x1, x2, False, stretch))
+        self, x1: torch.Tensor, x2: torch.Tensor, stretches: Sequence[float]
+    ) -> list[torch.Tensor]:
+        """p of k(x1, x2), 1 at x1 = x2, with each of some stretches, without a gradient."""
+        with torch.no_grad():
+            chosen, apart = self._distances(x1, x2)
+            return [product_alone(chosen / s**2, apart / s**2) for s in stretches]
 
     def _distances(
-        self, x1: torch.Tensor, x2: torch.Tensor, diag: bool, stretch: torch.Tensor | float
+        self,
+        x1: torch.Tensor,
+        x2: torch.Tensor,
+        diag: bool = False,
+        stretch: torch.Tensor | float = 1.0,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Squared distances over the choices and over the positions, in lengthscales."""
+        """Squared distances of choices and of positions, in units of the lengthscales."""
         scale = value(self, "lengthscales")[self.group_of] * stretch
         x1, x2 = x1 / scale, x2 / scale
         distance = squared_norm if diag else squared_distance

@@ -185,8 +185,7 @@ class Template:
 
     def terms(self, one: SourceView, other: View) -> list[torch.Tensor]:
         """What a covariance is the sum of, each (n, m), in the order of `factors`."""
-        with torch.no_grad():
-            residuals = [self.options.interactions(one.x, other.x, s) for s in STRETCHES]
+        residuals = self.options.interactions(one.x, other.x, STRETCHES)
         ones = torch.ones_like(residuals[0])
         if not bool(self.weights.any()):
             return [torch.zeros_like(ones), ones, *residuals]

@@ -69,7 +69,9 @@ def test_the_option_kernel_is_its_equation():
     assert kernel.forward(x, x).detach().numpy() == pytest.approx(expected)
     with torch.no_grad():
         assert kernel.forward(x, x).numpy() == pytest.approx(expected)
-        assert kernel.interactions(x, x, 3.0).numpy() == pytest.approx(interactions(3.0))
+    stretches = (1.0, 1.5, 4.0)
+    for stretch, found in zip(stretches, kernel.interactions(x, x, stretches), strict=True):
+        assert found.numpy() == pytest.approx(interactions(stretch))
 
 
 def test_what_reaches_far_is_nearly_a_sum_of_main_effects():
@@ -78,7 +80,7 @@ def test_what_reaches_far_is_nearly_a_sum_of_main_effects():
     x = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 4).double()
     signs = (2 * x - 1) / 4
     with torch.no_grad():
-        near, far = (kernel.interactions(x, x, stretch) for stretch in (1.0, REACH))
+        near, far = kernel.interactions(x, x, (1.0, REACH))
 
     def interacting(covariance: torch.Tensor) -> float:
         total = covariance.trace() - covariance.mean() * len(x)
