@@ -208,22 +208,20 @@ class ConfigSpace:
             raise ConfigurationError(f"expected a column for every option, missing {missing}")
         if not configs.columns.is_unique:
             raise ConfigurationError(f"expected distinct columns, got {list(configs.columns)}")
-        absent = configs[list(self.names)].isna()
-        columns = {
-            name: _canonical(option, configs[name], absent[name].tolist())
-            for name, option in self.options.items()
-        }
+        absent = configs[list(self.names)].isna().to_numpy()
+        columns, inside = {}, np.empty_like(absent)
+        for place, (name, option) in enumerate(self.options.items()):
+            columns[name], inside[:, place] = _canonical(option, configs[name], absent[:, place])
         result = pd.DataFrame(columns, index=configs.index, dtype=object)
         active = self.active(result).to_numpy()
-        faulty = (result.isna().to_numpy() != absent.to_numpy()).any(axis=1)  # outside its domain
-        faulty |= (active == absent.to_numpy()).any(axis=1) | ~self.satisfied(result)
+        faulty = ((inside == absent) | (active == absent)).any(axis=1) | ~self.satisfied(result)
         if faulty.any():
             self._refuse_row(configs, int(np.argmax(faulty)), active)
         return result
 
     def active(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Whether each option is active in each row of canonical values."""
-        values = {name: frame[name].tolist() for name in self.names}
+        values = {name: frame[name].tolist() for name in self.names if self.conditions}
         result = {name: np.ones(len(frame), dtype=bool) for name in self.names}
         for name in self.activation_order:
             if name in self.conditions:
@@ -391,13 +389,19 @@ def _holds(expression: Expression, columns: Mapping[str, Sequence[Any]]) -> list
     return [held[row] for row in rows]
 
 
-def _canonical(option: Option, column: pd.Series, absent: Sequence[bool]) -> np.ndarray:
-    """Canonical values, each distinct one found once; None where absent or out of the domain."""
+def _canonical(
+    option: Option, column: pd.Series, absent: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Canonical values, and which are there: None where absent or outside the domain.
+
+    Each distinct value is looked at once.
+    """
+    column = column.infer_objects()  # of numbers that are objects
     if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf":
         return _canonical_numbers(option, column.to_numpy())
     known: dict[tuple[type, Any], Value | None] = {}
     result = np.empty(len(column), dtype=object)
-    for row, (value, missing) in enumerate(zip(column.tolist(), absent, strict=True)):
+    for row, (value, missing) in enumerate(zip(column.tolist(), absent.tolist(), strict=True)):
         if missing:
             continue
         key = (type(value), value)  # 1, 1.0 and True are one key of a dict
@@ -407,20 +411,20 @@ def _canonical(option: Option, column: pd.Series, absent: Sequence[bool]) -> np.
             result[row] = known[key]
         except TypeError:  # a list or another value that cannot be a key is in no domain
             continue
-    return result
+    return result, pd.notna(result)
 
 
-def _canonical_numbers(option: Option, values: np.ndarray) -> np.ndarray:
+def _canonical_numbers(option: Option, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The same of numbers or truth values, fast enough for a million."""
     if isinstance(option, Real) and values.dtype.kind == "f":
         inside = (values >= option.low) & (values <= option.high)
-        result = np.empty(len(values), dtype=object)
-        result[inside] = values[inside].astype(float)
-        return result
+        result = values.astype(float).astype(object)
+        result[~inside] = None
+        return result, inside
     position, distinct = pd.factorize(values)
     known = np.empty(len(distinct) + 1, dtype=object)  # the last is of what is absent
     known[:-1] = [option.canonical(v) if option.contains(v) else None for v in distinct.tolist()]
-    return known[position]
+    return known[position], pd.notna(known)[position]
 
 
 def _is_missing(value: Any) -> bool:

@@ -23,15 +23,13 @@ An option with one level says nothing and has no column.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from bayestl.data.options import Categorical, Integer, Option, Ordinal, Real, Value
+from bayestl.data.options import Boolean, Categorical, Integer, Option, Ordinal, Real, Value
 from bayestl.data.space import ConfigSpace
 
 FEW_LEVELS = range(3, 9)
@@ -122,35 +120,39 @@ def _groups(name: str, option: Option, optional: bool) -> list[Group]:
 
 def _fill(block: np.ndarray, group: Group, option: Option, values: np.ndarray) -> None:
     """Write the group's columns; `block` starts as zeros."""
-    inactive = pd.isna(values)
-    if group.optional:
-        block[inactive, -1] = _INDICATOR
-    active = np.flatnonzero(~inactive)
     if group.levels:
+        inactive = pd.isna(values)
+        active = np.flatnonzero(~inactive)
         rank = {level: column for column, level in enumerate(group.levels)}
         block[active, [rank[value] for value in values[active].tolist()]] = _INDICATOR
-        return
-    block[inactive, 0] = _NEUTRAL
-    block[active, 0] = _positions(option, values[active].tolist())
+    else:
+        positions = _positions(option, values)
+        inactive = np.isnan(positions)
+        block[:, 0] = np.where(inactive, _NEUTRAL, positions)
+    if group.optional:
+        block[inactive, -1] = _INDICATOR
 
 
-def _positions(option: Option, values: Sequence[Any]) -> np.ndarray:
-    """Positions in [0, 1]; an option with one level is at 0.5 throughout."""
+def _positions(option: Option, values: np.ndarray) -> np.ndarray:
+    """Positions in [0, 1], NaN where not active; an option with one level is at 0.5 throughout."""
     if isinstance(option, (Real, Integer)):
-        low, high, log = option.low, option.high, option.log
+        numbers, low, high, log = values.astype(float), option.low, option.high, option.log
+    elif isinstance(option, Boolean):
+        numbers, low, high, log = values.astype(float), 0.0, 1.0, False
     elif isinstance(option, Ordinal) and option.numeric:
         unit, log = _scale(np.array(option.levels, dtype=float))
-        values = [unit + float(value) for value in values]
+        numbers = unit + values.astype(float)
         low, high = unit + float(option.levels[0]), unit + float(option.levels[-1])
     else:
         assert option.levels is not None
-        rank = {level: float(position) for position, level in enumerate(option.levels)}
-        values, low, high, log = [rank[v] for v in values], 0.0, len(rank) - 1.0, False
-    numbers = np.array(values, dtype=float)
+        rank: dict[Value | None, float] = {level: p for p, level in enumerate(option.levels)}
+        rank[None] = math.nan
+        numbers = np.array([rank[value] for value in values.tolist()])
+        low, high, log = 0.0, len(option.levels) - 1.0, False
     if log:
         numbers, low, high = np.log(numbers), math.log(low), math.log(high)
     if low == high:  # also neighbours whose logarithms are the same number
-        return np.full(len(numbers), _NEUTRAL)
+        return np.where(np.isnan(numbers), np.nan, _NEUTRAL)
     return (numbers - low) / (high - low)
 
 
