@@ -350,9 +350,10 @@ class Explanation:
         for already in range(most):
             cost = OUTLIER_COST + _log_odds(already, n)
             # an error squared over its variance is alpha squared over the precision
-            worth = torch.where(extra[found] > 0, 0.0, gain(alpha[found], precision[found]))
-            best, row = worth.max(-1)
-            more = best > cost  # whatever the other hypotheses hold
+            ratio = torch.where(extra[found] > 0, -1.0, alpha[found].square() / precision[found])
+            row = ratio.argmax(-1)
+            best = gain(alpha[found, row], precision[found, row])
+            more = torch.nonzero(best > cost).squeeze(-1)  # whatever the other hypotheses hold
             found, row = found[more], row[more]
             if not len(found):
                 updates = updates[..., :already]
