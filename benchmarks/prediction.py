@@ -2,7 +2,7 @@
 
     python -m benchmarks.prediction [--rows 1000000] [--threads 2] [--json]
 
-`SequentialGP` on 1,000 source and 20 target measurements of 15 options, in a fresh process, asked
+`TransferGP` on 1,000 source and 20 target measurements of 15 options, in a fresh process, asked
 for mean, standard deviation and three quantiles of so many configurations by one call.
 `peak_mib` counts everything, the libraries and the configurations too.
 """
@@ -13,7 +13,7 @@ import argparse
 import json
 from typing import Any
 
-from bayestl.models.sequential import SequentialGP
+from bayestl.models.transfer_gp import TransferGP
 from benchmarks.apart import apart, machine, peak_mib, timed
 from benchmarks.synthetic import METRIC, TARGET, Truth, configurations
 
@@ -21,13 +21,13 @@ from benchmarks.synthetic import METRIC, TARGET, Truth, configurations
 def predicted(rows: int) -> dict[str, Any]:
     """What it took."""
     table = Truth(0).measured(1_000, 20)
-    fitted = SequentialGP().fit(table, metric=METRIC, target=TARGET)
+    fitted = TransferGP().fit(table, metric=METRIC, target=TARGET)
     before, asked = peak_mib(), configurations(rows, 7)
     answer, cost = timed(lambda: fitted.predict(asked))
     assert len(answer) == rows
     return {
         "rows": rows,
-        "hypotheses": len(fitted.block.weights),
+        "members": sum(weight > 0 for weight in fitted.stack.weights.values()),
         "wall": cost.wall,
         "cpu": cost.cpu,
         "before_mib": before,
