@@ -97,15 +97,17 @@ class BulkProcess:
         solved = torch.linalg.solve_triangular(self.process.solver.factor.mT, half, upper=True)
         # means and covariances by one product with the kernel towards rows and places
         rows = torch.cat([self.x, places])
-        linear = torch.eye(len(rows), dtype=half.dtype)[m - 1 :]
-        linear[:, :m] = torch.cat([self.alpha.unsqueeze(0), -solved[self.order].mT])
+        linear = half.new_zeros(1 + len(places), len(rows))
+        linear[0, :m], linear[1:, :m] = self.alpha, -solved[self.order].mT
+        linear[1:, m:] = torch.eye(len(places))
+        with torch.no_grad():
+            prior = kernel.forward(self.x[:1], self.x[:1], diag=True)  # the same everywhere
 
         def answer(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
             with torch.no_grad():
                 cross = kernel.forward(rows, inputs)
-                prior = kernel.forward(inputs, inputs, diag=True)
-            mean, *covariance = (linear @ cross).split([1, len(places)])
-            return mean[0], covariance[0], (prior - self.explained(cross[:m])).clamp_min_(0.0)
+            found = linear @ cross
+            return found[0], found[1:], (prior - self.explained(cross[:m])).clamp_min_(0.0)
 
         return answer
 

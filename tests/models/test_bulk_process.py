@@ -69,3 +69,13 @@ def test_where_the_noise_is_negligible_all_is_float64():
         cross = exact.hyperparameters.kernel.forward(bulk.x, inputs(5, 1))
     half = torch.linalg.solve_triangular(bulk.first, cross, upper=False)
     assert torch.equal(bulk.explained(cross), half.square().sum(0))
+
+
+def test_towards_no_places_there_are_no_covariances():
+    exact = process(10.0, 1e-2)
+    places = inputs(0, 2)
+    mean, covariance, _ = BulkProcess.of(exact).towards(places, torch.zeros(300, 0).double())(
+        inputs(5, 1)
+    )
+    assert covariance.shape == (0, 5)
+    assert mean.numpy() == pytest.approx(exact.marginals(inputs(5, 1))[0].numpy(), abs=1e-9)
