@@ -1,20 +1,21 @@
 """Whether measurements can be trusted, measured here.
 
-    python -m experiments.measurement_quality [--quick] [--configurations 30] [--json [FILE]]
+    python -m experiments.measurement_quality [--quick] [--configurations 30]
+        [--turns 7] [--json [FILE]]
 
 Four questions, on squeezenet in onnxruntime on all cores:
 
-- zygote: do forks of a clean process agree with fresh processes? Each configuration three times
+- zygote: do forks of a clean process agree with fresh processes? Each configuration some times
   in both, in turn: rank correlation of the medians, and the median of their ratios; and, since
   repeats differ, the correlation of one turn with one turn beside that of two fresh turns.
 - repeats: how much do repeats of a configuration differ with the protocol and with what a
   script does (a fresh process, one warm-up call, the mean of ten)? Both in turn, as the
   machine is and beside a staged neighbour that works for a second and rests for three.
 - cost: seconds a configuration against 1.5 times its raw inference time plus 0.5 s.
-- loadgen: does MLPerf LoadGen's single-stream median agree? Three times in turn each.
+- loadgen: does MLPerf LoadGen's single-stream median agree? As often, in turn.
 
 On a shared machine everything is noisy, so each figure is of measurements in turn. With
-`--quick` there are three configurations, and two repeats.
+`--quick` there are three configurations, and two repeats and turns.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from experiments import command
 
 NETWORK = "squeezenet"
 REPEATED, REPEATS = 6, 8
-CHECKED, TURNS = 20, 3
+CHECKED = 20
 WORK_S, REST_S = 1.0, 3.0
 
 SCRIPT = Sampling(
@@ -118,23 +119,25 @@ class LoadGen:
 def main() -> None:
     parser = command.parser(__doc__)
     parser.add_argument("--configurations", type=int, default=30)
+    parser.add_argument("--turns", type=int, default=7, help="medians are of so many, from 2 on")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     environment = Environment("all cores", engine="onnxruntime", network=NETWORK)
     forked, fresh = LocalRunner(), LocalRunner(isolation="process")
     space = forked.space(environment)
-    count, repeats_each = (3, 2) if arguments.quick else (arguments.configurations, REPEATS)
+    asked = (arguments.configurations, REPEATS, max(arguments.turns, 2))
+    count, repeats_each, turns = (3, 2, 2) if arguments.quick else asked
     drawn = sample(space, count, method="uniform", seed=arguments.seed)
     configurations = space.records(drawn)
     print(f"{machine.processor()}, {len(machine.available_cores())} cores", flush=True)
-    zygote, cost = compare_isolation(forked, fresh, environment, configurations)
+    zygote, cost = compare_isolation(forked, fresh, environment, configurations, turns)
     print(zygote, cost, sep="\n", flush=True)
     few = configurations[:REPEATED]
     repeats = [
         repeat(forked, environment, few, neighbour, repeats_each) for neighbour in (False, True)
     ]
     print(*repeats, sep="\n", flush=True)
-    loadgen = against_loadgen(forked, environment, configurations[:CHECKED])
+    loadgen = against_loadgen(forked, environment, configurations[:CHECKED], turns)
     print(loadgen, flush=True)
     result = {
         "machine": {
@@ -142,6 +145,7 @@ def main() -> None:
             "cores": len(machine.available_cores()),
             "kernel": platform.release(),
         },
+        "turns": turns,
         "zygote": asdict(zygote),
         "cost": asdict(cost),
         "repeats": [asdict(found) for found in repeats],
@@ -155,10 +159,11 @@ def compare_isolation(
     fresh: LocalRunner,
     environment: Environment,
     configurations: Sequence[Configuration],
+    turns: int,
 ) -> tuple[Zygote, Cost]:
-    latencies = np.full((2, TURNS, len(configurations)), np.nan)
+    latencies = np.full((2, turns, len(configurations)), np.nan)
     measured = []
-    for turn in range(TURNS):
+    for turn in range(turns):
         for number, configuration in enumerate(configurations):
             for kind in (0, 1) if (turn + number) % 2 else (1, 0):
                 m = (forked, fresh)[kind].run(configuration, environment)
@@ -168,8 +173,8 @@ def compare_isolation(
     if not undisturbed:
         sys.exit(f"all {len(measured)} measurements were disturbed; ask again on a quiet machine")
     ours, theirs = np.nanmedian(latencies, axis=1)
-    mixed = [spearman(latencies[0, a], latencies[1, b]) for a, b in permutations(range(TURNS), 2)]
-    same = [spearman(latencies[1, a], latencies[1, b]) for a, b in combinations(range(TURNS), 2)]
+    mixed = [spearman(latencies[0, a], latencies[1, b]) for a, b in permutations(range(turns), 2)]
+    same = [spearman(latencies[1, a], latencies[1, b]) for a, b in combinations(range(turns), 2)]
     zygote = Zygote(
         len(configurations),
         spearman(ours, theirs),
@@ -253,11 +258,14 @@ def beside(neighbour: bool) -> Iterator[None]:
 
 
 def against_loadgen(
-    runner: LocalRunner, environment: Environment, configurations: Sequence[Configuration]
+    runner: LocalRunner,
+    environment: Environment,
+    configurations: Sequence[Configuration],
+    turns: int,
 ) -> LoadGen | None:
-    ours = np.empty((TURNS, len(configurations)))
+    ours = np.empty((turns, len(configurations)))
     theirs = np.empty_like(ours)
-    for turn in range(TURNS):
+    for turn in range(turns):
         for number, configuration in enumerate(configurations):
             m = runner.run(configuration, environment)
             ours[turn, number] = m.values.get("latency", np.nan)

@@ -34,14 +34,16 @@ def staged(monkeypatch):
     monkeypatch.setattr(quality, "LocalRunner", Runner)
 
 
-@pytest.mark.parametrize(("options", "asked", "times"), [([], 30, 8), (["--quick"], 3, 2)])
+@pytest.mark.parametrize(
+    ("options", "asked", "times"), [([], 30, (8, 7)), (["--quick"], 3, (2, 2))]
+)
 def test_what_was_found_is_stored(options, asked, times, monkeypatch, tmp_path):
-    def compared(forked, fresh, environment, configurations):
-        assert len(configurations) == asked
+    def compared(forked, fresh, environment, configurations, turns):
+        assert (len(configurations), turns) == (asked, times[1])
         return Zygote(asked, 0.9, 1.0, 0.8, float("nan")), Cost(asked, 0.1, 0.2, 1.0)
 
     def repeated(protocol, environment, configurations, neighbour, count):
-        assert count == times
+        assert count == times[0]
         return Repeats(neighbour, 11.0, 10.0, 0, 0)
 
     monkeypatch.setattr(quality, "compare_isolation", compared)
@@ -60,4 +62,4 @@ def test_what_was_found_is_stored(options, asked, times, monkeypatch, tmp_path):
 
 def test_a_machine_that_is_never_quiet_is_told(monkeypatch):
     with pytest.raises(SystemExit, match="disturbed; ask again on a quiet machine"):
-        quality.compare_isolation(Runner(), Runner(), None, [{"threads": n} for n in (1, 2, 3)])
+        quality.compare_isolation(Runner(), Runner(), None, [{"threads": n} for n in (1, 2, 3)], 2)
