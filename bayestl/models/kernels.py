@@ -14,7 +14,7 @@ estimate stays when there are no data.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -40,6 +40,9 @@ REACH = 10.0
 
 LEAST = 1e-6
 """What positive parameters stay above."""
+
+STRIP = 2**15
+"""Elements that a CPU computes at a time, so that they stay in its cache."""
 
 TINY = 1e-300
 """What has a reciprocal root, and counts as no distance."""
@@ -109,6 +112,41 @@ def product_alone(chosen: torch.Tensor, apart: torch.Tensor) -> torch.Tensor:
     return decay.addcmul_(decay, distance.add_(square, alpha=1.0 / 3.0))
 
 
+def product_with_main_effects(
+    chosen: torch.Tensor, apart: torch.Tensor, main: torch.Tensor
+) -> torch.Tensor:
+    """p(d) + main p(d / REACH), p as `product_alone`, of squared distances, which are overwritten.
+
+    Both from one root of the distance.
+    """
+    square = apart.mul_(5.0).clamp_min_(TINY)
+    distance = square.rsqrt().mul_(square)
+    far = torch.add(distance, chosen, alpha=0.5 / REACH).mul_(-LOG2_E / REACH).exp2_()
+    decay = torch.add(distance, chosen, alpha=0.5, out=chosen).mul_(-LOG2_E).exp2_()
+    far.addcmul_(far, torch.add(distance, square, alpha=1.0 / (3.0 * REACH)), value=1.0 / REACH)
+    near = decay.addcmul_(decay, distance.add_(square, alpha=1.0 / 3.0))
+    return near.addcmul_(main, far)
+
+
+def product_linearized(
+    chosen: torch.Tensor, apart: torch.Tensor, main: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """p(d) + main p(d / REACH), of it p(d / REACH), and the sum's derivative in a.
+
+    As `product_with_main_effects`. That in c is minus half of p(d) + main / REACH^2 p(d / REACH).
+    """
+    square = apart.mul_(5.0).clamp_min_(TINY)
+    distance = square.rsqrt().mul_(square)
+    far_decay = torch.add(distance, chosen, alpha=0.5 / REACH).mul_(-LOG2_E / REACH).exp2_()
+    decay = torch.add(distance, chosen, alpha=0.5, out=chosen).mul_(-LOG2_E).exp2_()
+    slope = torch.addcmul(decay, decay, distance)
+    far_slope = torch.addcmul(far_decay, far_decay, distance, value=1.0 / REACH)
+    near = torch.addcmul(slope, decay, square, value=1.0 / 3.0)
+    far = torch.addcmul(far_slope, far_decay, square, value=1.0 / (3.0 * REACH**2))
+    slope.addcmul_(main / REACH**2, far_slope).mul_(-5.0 / 6.0)
+    return near.addcmul_(main, far), far, slope
+
+
 class Product(torch.autograd.Function):
     """`product`, differentiable in both distances."""
 
@@ -125,22 +163,45 @@ class Product(torch.autograd.Function):
 
 
 def squared_distance(x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-    """(..., n, m) squared Euclidean distances between the rows of x1 and of x2.
+    """(..., n, m) squared Euclidean distances between the rows of x1 and of x2."""
+    left, right = _sides(x1, x2)
+    return (left @ right).clamp_min_(0.0)
 
-    |a|^2 + |b|^2 - 2 a.b as one matrix product.
-    """
+
+def _sides(x1: torch.Tensor, x2: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(..., n, p + 2) and (..., p + 2, m), whose product is |a|^2 + |b|^2 - 2 a.b."""
     one1, one2 = torch.ones_like(x1[..., :1]), torch.ones_like(x2[..., :1])
     square1, square2 = x1.square().sum(-1, keepdim=True), x2.square().sum(-1, keepdim=True)
     left = torch.cat([-2.0 * x1, square1, one1], -1)
-    return (left @ torch.cat([x2, one2, square2], -1).transpose(-1, -2)).clamp_min_(0.0)
+    return left, torch.cat([x2, one2, square2], -1).transpose(-1, -2)
 
 
-def distance_gradient(x: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
+def distance_gradient(x: torch.Tensor, slope: torch.Tensor, rows: slice) -> torch.Tensor:
     """(p,) of sum_ij slope_ij (x_ik - x_jk)^2 for each column k of x, `slope` symmetric.
 
     All of them by one matrix product: 2 sum_i x_ik (x_ik sum_j slope_ij - sum_j slope_ij x_jk).
+    Only the share of some i, whose rows of `slope` are given.
     """
-    return 2.0 * (x * (x * slope.sum(-1, keepdim=True) - slope @ x)).sum(0)
+    some = x[rows]
+    return 2.0 * (some * (some * slope.sum(-1, keepdim=True) - slope @ x)).sum(0)
+
+
+Sides = tuple[torch.Tensor, torch.Tensor]
+"""(n, p) choices and (n, q) positions, in units of their lengthscales."""
+
+
+def _strips(ones: Sides, others: Sides) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+    """Some rows at a time, with their squared distances over the choices and over the positions.
+
+    As many as a CPU keeps in its cache.
+    """
+    n, m = len(ones[0]), len(others[0])
+    sides = [_sides(one, other) for one, other in zip(ones, others, strict=True)]
+    most = max(STRIP // max(m, 1), 1)
+    for start in range(0, n, most):
+        rows = slice(start, min(start + most, n))
+        chosen, apart = ((left[rows] @ right).clamp_min_(0.0) for left, right in sides)
+        yield rows, chosen, apart
 
 
 def squared_norm(x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
@@ -201,59 +262,63 @@ class OptionKernel(Kernel):
         **params: Any,
     ) -> torch.Tensor:
         """k(x1, x2), with every lengthscale multiplied by `stretch`."""
-        chosen, apart = self._distances(x1, x2, diag, stretch)
         main = value(self, "main")
+        ones, others = (self._scaled(x, stretch) for x in (x1, x2))
+        distance = squared_norm if diag else squared_distance
         if torch.is_grad_enabled():
+            chosen, apart = (distance(a, b) for a, b in zip(ones, others, strict=True))
             far = Product.apply(chosen / REACH**2, apart / REACH**2)
             return Product.apply(chosen, apart) + main * far  # type: ignore[operator]
-        far = product_alone(chosen / REACH**2, apart / REACH**2)
-        return product_alone(chosen, apart).addcmul_(main, far)
+        if diag or x1.dim() > 2 or x2.dim() > 2 or x1.device.type != "cpu":
+            chosen, apart = (distance(a, b) for a, b in zip(ones, others, strict=True))
+            return product_with_main_effects(chosen, apart, main)
+        return self._in_strips(ones, others)
 
     def interactions(
         self, x1: torch.Tensor, x2: torch.Tensor, stretches: Sequence[float]
     ) -> list[torch.Tensor]:
         """p of k(x1, x2), 1 at x1 = x2, with each of some stretches, without a gradient."""
         with torch.no_grad():
-            chosen, apart = self._distances(x1, x2)
+            sides = zip(self._scaled(x1), self._scaled(x2), strict=True)
+            chosen, apart = (squared_distance(one, other) for one, other in sides)
             return [product_alone(chosen / s**2, apart / s**2) for s in stretches]
-
-    def _distances(
-        self,
-        x1: torch.Tensor,
-        x2: torch.Tensor,
-        diag: bool = False,
-        stretch: torch.Tensor | float = 1.0,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Squared distances of choices and of positions, in units of the lengthscales."""
-        scale = value(self, "lengthscales")[self.group_of] * stretch
-        x1, x2 = x1 / scale, x2 / scale
-        distance = squared_norm if diag else squared_distance
-        return (
-            distance(x1[..., self.choices], x2[..., self.choices]),
-            distance(x1[..., self.positions], x2[..., self.positions]),
-        )
 
     def linearized(
         self, x: torch.Tensor, stretch: torch.Tensor | float = 1.0
     ) -> tuple[torch.Tensor, Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]]:
         """k(x, x), and the map from symmetric (n, n) df/dk to df/d(log lengthscales, main)."""
-        x = x / (value(self, "lengthscales")[self.group_of] * stretch)
-        choices, positions = x[:, self.choices], x[:, self.positions]
-        chosen, apart = squared_distance(choices, choices), squared_distance(positions, positions)
-        far, far_slope = product(chosen / REACH**2, apart / REACH**2)
-        near, near_slope = product(chosen, apart)
-        main = value(self, "main")
+        choices, positions = scaled = self._scaled(x, stretch)
 
         def pullback(upstream: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            columns, share = x.new_empty(x.shape[-1]), main / REACH**2
-            of_chosen = upstream * torch.addcmul(near, share, far)
-            of_apart = upstream * torch.addcmul(near_slope, share, far_slope)
-            columns[self.choices] = distance_gradient(choices, of_chosen)
-            columns[self.positions] = -2.0 * distance_gradient(positions, of_apart)
+            columns, of_main = x.new_zeros(x.shape[-1]), x.new_zeros(())
+            main = value(self, "main")
+            # once more: to keep all this from before would cost more than to compute it
+            for rows, chosen, apart in _strips(scaled, scaled):
+                total, far, slope = product_linearized(chosen, apart, main)
+                above = upstream[rows]
+                of_far = far.mul_(above)
+                of_main += of_far.sum()
+                of_chosen = total.mul_(above).sub_(of_far.mul_(main - main / REACH**2))
+                of_apart = slope.mul_(above)
+                columns[self.choices] += distance_gradient(choices, of_chosen, rows)
+                columns[self.positions] -= 2.0 * distance_gradient(positions, of_apart, rows)
             logs = torch.zeros_like(self.raw_lengthscales).index_add_(0, self.group_of, columns)
-            return logs, torch.dot(upstream.view(-1), far.view(-1))
+            return logs, of_main
 
-        return torch.addcmul(near, main, far), pullback
+        return self._in_strips(scaled, scaled), pullback
+
+    def _scaled(self, x: torch.Tensor, stretch: torch.Tensor | float = 1.0) -> Sides:
+        """The columns of choices and those of positions, in units of the lengthscales."""
+        x = x / (value(self, "lengthscales")[self.group_of] * stretch)
+        return x[..., self.choices], x[..., self.positions]
+
+    def _in_strips(self, ones: Sides, others: Sides) -> torch.Tensor:
+        """(n, m) k between scaled columns."""
+        main = value(self, "main")
+        result = ones[0].new_empty(len(ones[0]), len(others[0]))
+        for rows, chosen, apart in _strips(ones, others):
+            result[rows] = product_with_main_effects(chosen, apart, main)
+        return result
 
 
 class CoregionalizedKernel(Kernel):
@@ -318,7 +383,11 @@ class CoregionalizedKernel(Kernel):
         total = self._spread(self._offsets(), x1, x2, diag)
         for options, stretch, between in self._parts():
             part = options.forward(x1[..., :-1], x2[..., :-1], diag, stretch=stretch)
-            total = torch.addcmul(total, self._spread(between, x1, x2, diag), part)
+            weight = self._spread(between, x1, x2, diag)
+            if torch.is_grad_enabled():
+                total = torch.addcmul(total, weight, part)
+            else:  # in memory that is there: fresh memory costs more than arithmetic here
+                total = part.mul_(weight).add_(total)
         return total
 
     def linearized(
