@@ -81,6 +81,17 @@ class Campaign:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name, kind in (("space", ConfigSpace), ("target", Environment), ("budget", Budget)):
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise CampaignError(f"{name}: expected {kind.__name__}(...), got {value!r}")
+        for name, method, example in (
+            ("model", "fit", "TransferGP()"),
+            ("acquisition", "score", "IntegratedVariance()"),
+        ):
+            value = getattr(self, name)
+            if not hasattr(value, method):
+                raise CampaignError(f"{name}: expected a recipe, such as {example}, got {value!r}")
         object.__setattr__(self, "metrics", tuple(self.metrics))
         known = [metric.name for metric in self.metrics]
         if self.metric not in known:

@@ -93,6 +93,11 @@ class ConfigSpace:
         constraints: Iterable[Expression | str] = (),
         conditions: Mapping[str, Expression | str] | None = None,
     ) -> None:
+        if not isinstance(options, Mapping):
+            raise SpaceError(
+                f"expected options by their names, such as {{'threads': Integer(1, 8)}}, got "
+                f"{options!r}"
+            )
         if isinstance(constraints, str):
             raise SpaceError(f"expected a list of constraints, got the text {constraints!r}")
         relations = {name: _expression(text) for name, text in (conditions or {}).items()}

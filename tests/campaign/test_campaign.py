@@ -168,6 +168,9 @@ def test_a_model_of_ones_own_does_not_come_back(rehearsal):
         ({"batch": True}, "batch must be"),
         ({"candidates": 1}, "candidates must be"),
         ({"seed": -1}, "seed must be"),
+        ({"budget": 5}, r"budget: expected Budget\(\.\.\.\), got 5"),
+        ({"model": "TransferGP"}, "model: expected a recipe, such as .*, got 'TransferGP'"),
+        ({"acquisition": "EI"}, "acquisition: expected a recipe, such as .*, got 'EI'"),
     ],
 )
 def test_malformed_campaigns_are_refused(rehearsal, changes, message):
@@ -179,6 +182,11 @@ def test_what_does_not_fit_the_source_is_refused_at_once(rehearsal):
     plan = rehearsal.campaign()
     for changes, error, message in (
         ({"metric": "power"}, CampaignError, "unknown metric 'power'"),
+        (
+            {"target": "all-cores"},
+            CampaignError,
+            r"target: expected Environment\(\.\.\.\), got 'all",
+        ),
         ({"space": ConfigSpace({"threads": Boolean()})}, SpaceError, "same options"),
         ({"target": rehearsal.SOURCE}, CampaignError, "both named 'one-core'"),
         ({"metrics": [Metric("latency", "s")]}, TableError, "mixed units"),

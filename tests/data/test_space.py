@@ -193,6 +193,7 @@ def test_an_option_below_an_inactive_one_is_not_active():
     ("arguments", "message"),
     [
         (({},), "at least one option"),
+        ((["a"],), r"expected options by their names, such as .*, got \['a'\]"),
         (({"": Boolean()},), "names that are text"),
         (({"a": 3},), "expected a kind such as Integer"),
         (({"a": Boolean()}, ["b"]), "'b' names the unknown option 'b'; expected one of a"),
