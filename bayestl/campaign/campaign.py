@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from bayestl.acquisition.acquisition import Acquisition
 from bayestl.acquisition.variance import IntegratedVariance
@@ -81,6 +81,17 @@ class Campaign:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name, kind in (("space", ConfigSpace), ("target", Environment), ("budget", Budget)):
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise CampaignError(f"{name}: expected {kind.__name__}(...), got {value!r}")
+        for name, method, example in (
+            ("model", "fit", "TransferGP()"),
+            ("acquisition", "score", "IntegratedVariance()"),
+        ):
+            value = getattr(self, name)
+            if not hasattr(value, method):
+                raise CampaignError(f"{name}: expected a recipe, such as {example}, got {value!r}")
         object.__setattr__(self, "metrics", tuple(self.metrics))
         known = [metric.name for metric in self.metrics]
         if self.metric not in known:
@@ -175,7 +186,7 @@ class Campaign:
     def estimate(self, fitted: Fitted) -> float | None:
         """The error that the model itself expects over the candidates; see `expected_error`."""
         prediction = fitted.predict(self.pool())
-        return expected_error(prediction["mean"].to_numpy(), prediction["std"].to_numpy())
+        return expected_error(*(prediction[column].to_numpy() for column in ("q05", "q95")))
 
     def believe(self, state: State, previous: Belief | None = None) -> Belief:
         """The fitted model and its expected error, once the initial trials are settled."""
@@ -324,6 +335,9 @@ class Campaign:
         return [t.configuration for t in state.pending if t.environment == self.target.name]
 
 
+_LARGEST_SPREAD = 30.0
+"""Of a logarithm: with a larger one an expected error would be no number."""
+
 _PLAIN = ("initial", "batch", "replicates", "seed")
 
 
@@ -332,24 +346,23 @@ def plan_from_dict(values: Mapping[str, Any]) -> Campaign | Survey:
     return (Survey if values["kind"] == "survey" else Campaign).from_dict(values)
 
 
-def expected_error(mean: np.ndarray, std: np.ndarray) -> float | None:
-    """The mean absolute percentage error of predicting `mean` that the prediction expects.
+def expected_error(low: np.ndarray, high: np.ndarray) -> float | None:
+    """The mean absolute percentage error of predicting the median that the prediction expects.
 
-    With Y lognormal of this mean and standard deviation, v = log(1 + (std / mean)^2) and
-    s = sqrt(v), the ratio mean / Y is lognormal too, and in closed form
+    With Y lognormal of median m and these quantiles, s = log(high / low) / (2 z95), and
 
-        E |mean / Y - 1| = 2 (e^v Phi(3 s / 2) - Phi(s / 2)) + 1 - e^v
+        E |m / Y - 1| = e^(s^2 / 2) (2 Phi(s) - 1)
 
-    which is s sqrt(2 / pi) for small s. None for means that are not positive, where a
-    percentage has no meaning.
+    which is s sqrt(2 / pi) for small s. By quantiles, since the mean and the standard
+    deviation of a mixture belong to its tails: a hundredth of the weight on "nothing is known"
+    makes them astronomical where the interval is narrow. None for quantiles that are not
+    positive, where a percentage has no meaning.
 
     Parameters
     ----------
-    mean, std : (n,), of a new measurement, in the metric's unit
+    low, high : (n,), the 5 % and 95 % quantiles of a new measurement, in the metric's unit
     """
-    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (mean > 0).all()):
+    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low > 0).all()):
         return None
-    spread = np.square(std / mean)  # e^v - 1
-    s = np.sqrt(np.log1p(spread))
-    error = 2 * ((1 + spread) * ndtr(1.5 * s) - ndtr(0.5 * s)) - spread
-    return 100 * float(error.mean())
+    s = np.minimum((np.log(high) - np.log(low)) / (2 * ndtri(0.95)), _LARGEST_SPREAD)
+    return 100 * float(np.mean(np.exp(s**2 / 2) * (2 * ndtr(s) - 1)))

@@ -96,9 +96,14 @@ def _recipe(what: str, homes: Mapping[str, str], description: str | Mapping[str,
 
 
 def _checked(what: str, value: Any, parameter: Field[Any]) -> Any:
-    """The value, if it is of the kind of the parameter's default; a list becomes a tuple."""
+    """The value, if it is of the kind of the parameter's default; a list becomes a tuple.
+
+    Where a list is expected, one number is a list of one.
+    """
     default = parameter.default
     value = tuple(value) if isinstance(value, list) else value
+    if isinstance(default, tuple) and isinstance(value, int) and not isinstance(value, bool):
+        value = (value,)
     if default is MISSING or default is None or value is None:
         fits = isinstance(value, (bool, int, float, str, tuple, type(None)))
     elif isinstance(default, float):
@@ -106,7 +111,8 @@ def _checked(what: str, value: Any, parameter: Field[Any]) -> Any:
     else:
         fits = type(value) is type(default)
     if not fits:
-        raise SpecificationError(f"{what} must be like {default!r}, got {value!r}")
+        example = "a list of numbers, such as [1, 2]" if default == () else f"like {default!r}"
+        raise SpecificationError(f"{what} must be {example}, got {value!r}")
     return value
 
 

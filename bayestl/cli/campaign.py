@@ -226,14 +226,16 @@ def _finish(
             + (f" --specification {specification}" if specification else "")
         )
     found = found_improvement(campaign, state, result.belief.fitted)
-    failed = sum(not m.ok for m in state.measurements_in(target))
+    failures = [m for m in state.measurements_in(target) if not m.ok]
+    reasons = {m.status.value: m.message for m in failures if m.message}
     error, unit = result.belief.error_percent, _unit(campaign)
     values = {
         "name": name,
         "stopped": result.reason.value,
         "target": target,
         "measurements": settled,
-        "failures": failed,
+        "failures": len(failures),
+        "reasons": reasons,
         "seconds": state.seconds_in(target),
         "expected_error_percent": error,
         "metric": campaign.metric,
@@ -245,7 +247,8 @@ def _finish(
     }
     rows = [
         ("stopped by", result.reason.value),
-        ("measured", f"{settled} of {target}, {failed} failed"),
+        ("measured", f"{settled} of {target}, {len(failures)} failed"),
+        *((f"last {status}", message) for status, message in reasons.items()),
         ("expected error", "unknown" if error is None else f"{error:.3g} %"),
     ]
     if found is not None:

@@ -22,6 +22,10 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 """Where progress, warnings and errors go, so that results can be piped."""
 
 
+_UNBROKEN = 10_000
+"""Characters in a line where no terminal limits them: what is piped is neither wrapped nor cut."""
+
+
 class Interrupted(Exception):
     """Ctrl-C ended a command in good order; the message says how to go on."""
 
@@ -31,7 +35,7 @@ def show(as_json: bool, values: Mapping[str, Any], *renderables: RenderableType)
     if as_json:
         print(json.dumps(plain(values), allow_nan=False, ensure_ascii=False))
         return
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _UNBROKEN)
     for renderable in renderables:
         console.print(renderable, markup=False)
 
@@ -50,7 +54,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = ""
     )
     for position, column in enumerate(columns):
         numeric = bool(cells) and all(_is_number(row[position]) for row in cells)
-        result.add_column(column, justify="right" if numeric else "left", header_style="dim")
+        justify = "right" if numeric else "left"
+        result.add_column(column, justify=justify, header_style="dim", overflow="fold")
     for row in cells:
         result.add_row(*(Text(_cell(value)) for value in row))
     return result

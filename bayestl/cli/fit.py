@@ -51,6 +51,8 @@ def fit(
     from bayestl.models import persistence
     from bayestl.models.effects import option_effects
 
+    if folds == 1:
+        raise typer.BadParameter("expected --folds 0 for none, or 2 or more, got 1")
     data = tables.read(path, metric, metrics, options, environment, status)
     recipe = tables.recipe(model, parameters)
     fitted = recipe.fit(data, metric=metric, target=target, seed=seed)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 LOG = "survey"
 
 
+_TABLES = (".parquet", ".csv", ".csv.gz")
+
+
 def measure(
     output: Annotated[Path, typer.Option(help="The table to write: .parquet, .csv or .csv.gz.")],
     network: Annotated[
@@ -100,6 +103,8 @@ def measure(
     from bayestl.data.readers import write_table
     from bayestl.measure.runner import LocalRunner
 
+    if not output.name.endswith(_TABLES):
+        raise typer.BadParameter(f"expected --output to end in {', '.join(_TABLES)}, got {output}")
     if program is not None and network is None:
         of_networks = (cores, size, setting, meter, timeout, disturbance_limit)
         if any(given is not None for given in of_networks) or batch != 1 or allocator or host:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,7 +31,9 @@ StatusColumn = Annotated[
 ModelName = Annotated[str, typer.Option(help="TransferGP, LMCGP, LinearShift, RandomForest, ...")]
 Parameters = Annotated[
     list[str] | None,
-    typer.Option("--parameter", help="key=value of the model, repeatable, such as latents=3."),
+    typer.Option(
+        "--parameter", help="key=value of the model, repeatable, such as latents=3 or latents=1,2."
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Of the fit.", min=0)]
 
@@ -55,7 +57,7 @@ def read(
     from bayestl.data.table import ENVIRONMENT
 
     if options is None:
-        if path.suffix != ".parquet":
+        if path.suffix != ".parquet" and path.exists():
             raise typer.BadParameter(f"{path} is no .parquet file: name its columns with --options")
         return read_table(path)
     named = metrics or metric
@@ -82,8 +84,10 @@ def recipe(model: str, parameters: Sequence[str] | None) -> Model:
     return model_recipe({"name": model, **{key: _value(text) for key, _, text in pairs}})
 
 
-def _value(text: str) -> bool | int | float | str:
-    """The number or boolean that a text is, or the text."""
+def _value(text: str) -> Any:
+    """The number or boolean that a text is, a list of such with commas, or the text."""
+    if "," in text:
+        return [_value(part) for part in text.split(",")]
     if text in ("true", "false"):
         return text == "true"
     for read in (int, float):

@@ -37,6 +37,11 @@ class Environment:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
             raise UnknownEnvironment(f"expected an environment's name, got {self.name!r}")
+        if not isinstance(self.settings, Mapping):
+            raise UnknownEnvironment(
+                f"environment {self.name!r}: expected settings such as {{'cores': '0'}}, got "
+                f"{self.settings!r}"
+            )
         for key, value in self.settings.items():
             plain = isinstance(value, (bool, int, float, str))
             if not plain or (isinstance(value, float) and not math.isfinite(value)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 
 from bayestl.data.options import Boolean, Categorical, Integer, Option, Ordinal, Real
@@ -25,14 +26,16 @@ def infer_option(name: str, column: pd.Series) -> Option:
     TableError
         For a column without a value, or with one that is no text, boolean or finite number.
     """
-    values = [v.item() if hasattr(v, "item") else v for v in column.dropna().unique()]
+    present = column.dropna()
+    for kind in present.map(type).unique() if present.dtype == object else ():
+        if not issubclass(kind, (bool, int, float, str, np.generic)):
+            raise TableError(_no_kind(name, kind))
+    values = [v.item() if hasattr(v, "item") else v for v in present.unique()]
     if not values:
         raise TableError(f"option {name!r}: no value in any row; leave the column out")
     for value in values:
         if not isinstance(value, (bool, int, float, str)):
-            raise TableError(
-                f"option {name!r}: expected text, booleans or numbers, got {type(value).__name__}"
-            )
+            raise TableError(_no_kind(name, type(value)))
     if all(isinstance(value, bool) for value in values):
         return Boolean()
     if any(isinstance(value, (bool, str)) for value in values):
@@ -47,3 +50,7 @@ def infer_option(name: str, column: pd.Series) -> Option:
     if all(float(number).is_integer() for number in numbers):
         return Integer(int(low), int(high), log=log)
     return Real(low, high, log=log)
+
+
+def _no_kind(name: str, kind: type) -> str:
+    return f"option {name!r}: expected text, booleans or numbers, got {kind.__name__}"

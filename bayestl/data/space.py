@@ -93,6 +93,11 @@ class ConfigSpace:
         constraints: Iterable[Expression | str] = (),
         conditions: Mapping[str, Expression | str] | None = None,
     ) -> None:
+        if not isinstance(options, Mapping):
+            raise SpaceError(
+                f"expected options by their names, such as {{'threads': Integer(1, 8)}}, got "
+                f"{options!r}"
+            )
         if isinstance(constraints, str):
             raise SpaceError(f"expected a list of constraints, got the text {constraints!r}")
         relations = {name: _expression(text) for name, text in (conditions or {}).items()}
@@ -320,7 +325,16 @@ class ConfigSpace:
 
     def _frame_of(self, configs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         rows = []
+        if isinstance(configs, Mapping) or not hasattr(configs, "__iter__"):
+            raise ConfigurationError(
+                "expected a frame or a list of configurations, such as [{'threads': 4}], got "
+                f"{'one' if isinstance(configs, Mapping) else 'a'} {type(configs).__name__}"
+            )
         for row, values in enumerate(configs):
+            if not isinstance(values, Mapping):
+                raise ConfigurationError(
+                    f"row {row}: expected option -> value, such as {{'threads': 4}}, got {values!r}"
+                )
             try:
                 rows.append(self.configuration(values))
             except ConfigurationError as error:
@@ -330,11 +344,12 @@ class ConfigSpace:
     def _refuse_row(self, configs: pd.DataFrame, row: int, active: np.ndarray) -> None:
         """Raise what is wrong with a row that `frame` found faulty."""
         record = {name: configs[name].tolist()[row] for name in self.names}
-        label = configs.index[row]
+        label = configs.index.tolist()[row]
         for name, on in zip(self.names, active[row], strict=True):
             if on and _is_missing(record[name]):
                 raise ConfigurationError(
-                    f"row {label!r}: no value of {name!r}; every active option needs one"
+                    f"row {label!r}: no value of {name!r}; every active option needs one: fill "
+                    "it in, or say in a ConfigSpace under which condition the option is active"
                 )
         try:
             self.configuration(record)

@@ -131,14 +131,19 @@ class MeasurementTable:
         Raises
         ------
         TableError
-            For an empty frame, missing or duplicate columns, values that are no
-            numbers or infinite, and ok rows without any value.
+            For what is no frame or an empty one, missing or duplicate columns, values that are
+            no numbers or infinite, and ok rows without any value.
         ConfigurationError
             For a value outside its option's domain or a violated constraint.
         """
         metrics = _as_metrics(metrics)
         names = _option_names(options)
         _check_reserved([*names, *(metric.name for metric in metrics)])
+        if not isinstance(environment, (str, Environment)):
+            raise TableError(
+                "expected the column that names the environment, or one Environment of every row, "
+                f"got {environment!r}"
+            )
         column = environment if isinstance(environment, str) else None
         wanted = [*names, *([column] if column else []), *([status] if status else [])]
         _check_columns(frame, [*wanted, *(metric.name for metric in metrics)])
@@ -395,6 +400,10 @@ def _check_reserved(names: Sequence[str]) -> None:
 
 
 def _check_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> None:
+    if not isinstance(frame, pd.DataFrame):
+        raise TableError(
+            f"expected a pandas DataFrame, got a {type(frame).__name__}; read_table reads files"
+        )
     if frame.empty:
         raise TableError("expected at least one measurement, got an empty table")
     repeated = sorted(
@@ -406,8 +415,10 @@ def _check_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> None:
         )
     missing = [name for name in wanted if name not in frame.columns]
     if missing:
+        hint = "; say which column names the environment" if ENVIRONMENT in missing else ""
         raise TableError(
             f"missing column {', '.join(map(repr, missing))}; the table has {list(frame.columns)}"
+            f"{hint}"
         )
 
 
@@ -417,12 +428,15 @@ def _numbers(frame: pd.DataFrame, metric: Metric, ok: np.ndarray) -> np.ndarray:
     try:
         values[ok] = frame[metric.name][ok].to_numpy(dtype=float, na_value=np.nan)
     except (TypeError, ValueError):
+        cells = frame[metric.name][ok]
+        row = int(np.argmax(pd.to_numeric(cells, errors="coerce").isna() & cells.notna()))
         raise TableError(
-            f"metric {metric.name!r}: expected numbers, got {frame[metric.name].dtype} values"
+            f"metric {metric.name!r}: expected numbers, got {cells.tolist()[row]!r} in row "
+            f"{cells.index.tolist()[row]!r}"
         ) from None
     infinite = np.isinf(values)
     if infinite.any():
-        row = frame.index[int(np.argmax(infinite))]
+        row = frame.index.tolist()[int(np.argmax(infinite))]
         raise TableError(
             f"metric {metric.name!r}: infinite value in row {row!r}; "
             "mark it as a failure by its status"
@@ -446,7 +460,7 @@ def _check_some_value(
 ) -> None:
     hollow = ok & np.all([np.isnan(column) for column in values.values()], axis=0)
     if hollow.any():
-        row = frame.index[int(np.argmax(hollow))]
+        row = frame.index.tolist()[int(np.argmax(hollow))]
         raise TableError(
             f"row {row!r} is NaN in {', '.join(map(repr, values))}; drop it, or name a status "
             "column that says how it failed"
@@ -456,6 +470,6 @@ def _check_some_value(
 def _environment_names(column: pd.Series) -> list[str]:
     if column.isna().any():
         raise TableError(
-            f"row {column.index[int(np.argmax(column.isna()))]!r} names no environment"
+            f"row {column.index.tolist()[int(np.argmax(column.isna()))]!r} names no environment"
         )
     return [str(value) for value in column]

@@ -184,7 +184,7 @@ def _path(name: str) -> Path:
         if spec is None or not spec.submodule_search_locations:
             raise NetworkError(
                 f"network {name!r} ships in the package {package.replace('_', '-')}, which is not "
-                "installed"
+                f"installed: pip install {package.replace('_', '-')}"
             )
         return Path(spec.submodule_search_locations[0]) / place
     path = Path(name).expanduser()

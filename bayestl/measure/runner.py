@@ -139,6 +139,11 @@ class LocalRunner:
     _silent: set[str] = field(default_factory=set, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.meters, Mapping):
+            raise EngineError(
+                f"expected meters with their arguments, such as {{'rapl': {{}}}}, got "
+                f"{self.meters!r}"
+            )
         unknown = sorted(set(self.meters) - set(METERS))
         if unknown:
             raise EngineError(f"unknown meter {unknown[0]!r}; expected one of {', '.join(METERS)}")

@@ -65,6 +65,8 @@ class Conformal:
     split: float | None = None
 
     def __post_init__(self) -> None:
+        if not hasattr(self.model, "fit"):
+            raise FitError(f"expected a recipe, such as TransferGP(), got {self.model!r}")
         if self.folds < 2:
             raise FitError(f"expected at least two folds, got {self.folds}")
         if self.split is not None and not 0 < self.split < 1:

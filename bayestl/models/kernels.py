@@ -87,24 +87,11 @@ def log_derivative(module: torch.nn.Module, name: str) -> torch.Tensor:
     return derivative(module, name) / value(module, name)
 
 
-def product(chosen: torch.Tensor, apart: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def product(chosen: torch.Tensor, apart: torch.Tensor) -> torch.Tensor:
     """exp(-c/2) (1 + d + d^2/3) exp(-d), d = sqrt(5 a), of squared distances c and a.
 
-    And its derivative in a, -5/6 (1 + d) exp(-d - c/2), which has no pole at zero distance,
-    where the chain rule through the square root has one. That in c is minus half the value.
-    Both distances are overwritten: fresh memory costs more than arithmetic here.
-    """
-    distance = apart.mul_(5.0).sqrt_()
-    decay = chosen.mul_(-0.5).sub_(distance).exp_()
-    slope = (1.0 + distance).mul_(decay)
-    covariance = distance.square_().mul_(decay).div_(3.0).add_(slope)
-    return covariance, slope.mul_(-5.0 / 6.0)
-
-
-def product_alone(chosen: torch.Tensor, apart: torch.Tensor) -> torch.Tensor:
-    """What `product` gives without its derivative, in half as many passes over memory.
-
-    By a reciprocal root and a power of two, which take half as long as `sqrt` and `exp`.
+    Both are overwritten: fresh memory costs more than arithmetic here. A reciprocal root and a
+    power of two take half as long as `sqrt` and `exp`.
     """
     square = apart.mul_(5.0).clamp_min_(TINY)
     distance = square.rsqrt().mul_(square)
@@ -112,13 +99,10 @@ def product_alone(chosen: torch.Tensor, apart: torch.Tensor) -> torch.Tensor:
     return decay.addcmul_(decay, distance.add_(square, alpha=1.0 / 3.0))
 
 
-def product_with_main_effects(
+def with_main_effects(
     chosen: torch.Tensor, apart: torch.Tensor, main: torch.Tensor
 ) -> torch.Tensor:
-    """p(d) + main p(d / REACH), p as `product_alone`, of squared distances, which are overwritten.
-
-    Both from one root of the distance.
-    """
+    """p(c, a) + main p(c / REACH^2, a / REACH^2), p being `product`, from one root; as there."""
     square = apart.mul_(5.0).clamp_min_(TINY)
     distance = square.rsqrt().mul_(square)
     far = torch.add(distance, chosen, alpha=0.5 / REACH).mul_(-LOG2_E / REACH).exp2_()
@@ -128,38 +112,42 @@ def product_with_main_effects(
     return near.addcmul_(main, far)
 
 
-def product_linearized(
+def linearized(
     chosen: torch.Tensor, apart: torch.Tensor, main: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """p(d) + main p(d / REACH), of it p(d / REACH), and the sum's derivative in a.
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`with_main_effects`, and its derivatives in c, a and main.
 
-    As `product_with_main_effects`. That in c is minus half of p(d) + main / REACH^2 p(d / REACH).
+    That of p in c is minus half of it, that in a is -5/6 (1 + d) exp(-d - c/2), which has no pole
+    at zero distance, where the chain rule through the square root has one.
     """
     square = apart.mul_(5.0).clamp_min_(TINY)
     distance = square.rsqrt().mul_(square)
     far_decay = torch.add(distance, chosen, alpha=0.5 / REACH).mul_(-LOG2_E / REACH).exp2_()
     decay = torch.add(distance, chosen, alpha=0.5, out=chosen).mul_(-LOG2_E).exp2_()
-    slope = torch.addcmul(decay, decay, distance)
+    in_apart = torch.addcmul(decay, decay, distance)
     far_slope = torch.addcmul(far_decay, far_decay, distance, value=1.0 / REACH)
-    near = torch.addcmul(slope, decay, square, value=1.0 / 3.0)
+    near = torch.addcmul(in_apart, decay, square, value=1.0 / 3.0)
     far = torch.addcmul(far_slope, far_decay, square, value=1.0 / (3.0 * REACH**2))
-    slope.addcmul_(main / REACH**2, far_slope).mul_(-5.0 / 6.0)
-    return near.addcmul_(main, far), far, slope
+    in_apart.addcmul_(main / REACH**2, far_slope).mul_(-5.0 / 6.0)
+    in_chosen = torch.addcmul(near, main / REACH**2, far).mul_(-0.5)
+    return near.addcmul_(main, far), in_chosen, in_apart, far
 
 
-class Product(torch.autograd.Function):
-    """`product`, differentiable in both distances."""
-
-    @staticmethod
-    def forward(ctx: Any, chosen: torch.Tensor, apart: torch.Tensor) -> torch.Tensor:
-        covariance, slope = product(chosen.clone(), apart.clone())
-        ctx.save_for_backward(covariance, slope)
-        return covariance
+class WithMainEffects(torch.autograd.Function):
+    """`with_main_effects`, differentiable."""
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
-        covariance, slope = ctx.saved_tensors
-        return gradients[0] * covariance * -0.5, gradients[0] * slope
+    def forward(
+        ctx: Any, chosen: torch.Tensor, apart: torch.Tensor, main: torch.Tensor
+    ) -> torch.Tensor:
+        total, *slopes = linearized(chosen.clone(), apart.clone(), main)
+        ctx.save_for_backward(*slopes)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, ...]:  # type: ignore[override]
+        in_chosen, in_apart, in_main = (gradients[0] * slope for slope in ctx.saved_tensors)
+        return in_chosen, in_apart, in_main.sum()
 
 
 def squared_distance(x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
@@ -264,14 +252,13 @@ class OptionKernel(Kernel):
         """k(x1, x2), with every lengthscale multiplied by `stretch`."""
         main = value(self, "main")
         ones, others = (self._scaled(x, stretch) for x in (x1, x2))
-        distance = squared_norm if diag else squared_distance
-        if torch.is_grad_enabled():
+        batched = diag or x1.dim() > 2 or x2.dim() > 2
+        if torch.is_grad_enabled() or batched or x1.device.type != "cpu":
+            distance = squared_norm if diag else squared_distance
             chosen, apart = (distance(a, b) for a, b in zip(ones, others, strict=True))
-            far = Product.apply(chosen / REACH**2, apart / REACH**2)
-            return Product.apply(chosen, apart) + main * far  # type: ignore[operator]
-        if diag or x1.dim() > 2 or x2.dim() > 2 or x1.device.type != "cpu":
-            chosen, apart = (distance(a, b) for a, b in zip(ones, others, strict=True))
-            return product_with_main_effects(chosen, apart, main)
+            if torch.is_grad_enabled():
+                return WithMainEffects.apply(chosen, apart, main)  # type: ignore[return-value]
+            return with_main_effects(chosen, apart, main)
         return self._in_strips(ones, others)
 
     def interactions(
@@ -281,7 +268,7 @@ class OptionKernel(Kernel):
         with torch.no_grad():
             sides = zip(self._scaled(x1), self._scaled(x2), strict=True)
             chosen, apart = (squared_distance(one, other) for one, other in sides)
-            return [product_alone(chosen / s**2, apart / s**2) for s in stretches]
+            return [product(chosen / s**2, apart / s**2) for s in stretches]
 
     def linearized(
         self, x: torch.Tensor, stretch: torch.Tensor | float = 1.0
@@ -294,14 +281,11 @@ class OptionKernel(Kernel):
             main = value(self, "main")
             # once more: to keep all this from before would cost more than to compute it
             for rows, chosen, apart in _strips(scaled, scaled):
-                total, far, slope = product_linearized(chosen, apart, main)
-                above = upstream[rows]
-                of_far = far.mul_(above)
-                of_main += of_far.sum()
-                of_chosen = total.mul_(above).sub_(of_far.mul_(main - main / REACH**2))
-                of_apart = slope.mul_(above)
-                columns[self.choices] += distance_gradient(choices, of_chosen, rows)
-                columns[self.positions] -= 2.0 * distance_gradient(positions, of_apart, rows)
+                slopes = linearized(chosen, apart, main)[1:]
+                in_chosen, in_apart, in_main = (each.mul_(upstream[rows]) for each in slopes)
+                columns[self.choices] -= 2.0 * distance_gradient(choices, in_chosen, rows)
+                columns[self.positions] -= 2.0 * distance_gradient(positions, in_apart, rows)
+                of_main += in_main.sum()
             logs = torch.zeros_like(self.raw_lengthscales).index_add_(0, self.group_of, columns)
             return logs, of_main
 
@@ -317,7 +301,7 @@ class OptionKernel(Kernel):
         main = value(self, "main")
         result = ones[0].new_empty(len(ones[0]), len(others[0]))
         for rows, chosen, apart in _strips(ones, others):
-            result[rows] = product_with_main_effects(chosen, apart, main)
+            result[rows] = with_main_effects(chosen, apart, main)
         return result
 
 

@@ -54,7 +54,8 @@ def positions_of(
         if name not in environments:
             raise UnknownEnvironment(
                 f"unknown environment {name!r}; this model knows {', '.join(environments)}; "
-                f"to predict where nothing was measured, fit with target={name!r}"
+                "to predict where nothing was measured, fit a table that knows it "
+                f"(table.knowing(Environment({name!r}))) with target={name!r}"
             )
     position = {name: place for place, name in enumerate(environments)}
     return [position[name] for name in names]

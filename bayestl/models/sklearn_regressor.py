@@ -71,8 +71,8 @@ class TransferRegressor(RegressorMixin, BaseEstimator):
     ...     }
     ... )
     >>> regressor = TransferRegressor(target="xavier").fit(frame, [40, 18, 11, 5, 21, 3])
-    >>> mean, std = regressor.predict(frame.tail(2), return_std=True)
-    >>> bool(mean[0] > mean[1]), std.shape
+    >>> median, std = regressor.predict(frame.tail(2), return_std=True)
+    >>> bool(median[0] > median[1]), std.shape
     (True, (2,))
     """
 
@@ -127,7 +127,11 @@ class TransferRegressor(RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
-        """The (n,) expected values of new measurements, and with `return_std` their (n,) std.
+        """The (n,) medians of new measurements, and with `return_std` their (n,) std.
+
+        The medians, as everywhere that an error is told: where the metric is modelled by its
+        logarithm, the mean of what is hardly known is larger by orders of magnitude.
+        `fitted_.predict` has the means and quantiles as well.
 
         Raises
         ------
@@ -137,12 +141,12 @@ class TransferRegressor(RegressorMixin, BaseEstimator):
         check_is_fitted(self, "fitted_")
         frame = self._within(self._frame(X, reset=False))
         environments = self._environments(frame).to_numpy(dtype=object)
-        mean, std = np.empty(len(frame)), np.empty(len(frame))
+        median, std = np.empty(len(frame)), np.empty(len(frame))
         for name in dict.fromkeys(environments):
             rows = environments == name
-            predicted = self.fitted_.predict(frame[rows], environment=name)
-            mean[rows], std[rows] = predicted["mean"], predicted["std"]
-        return (mean, std) if return_std else mean
+            predicted = self.fitted_.predict(frame[rows], environment=name, quantiles=(0.5,))
+            median[rows], std[rows] = predicted["q50"], predicted["std"]
+        return (median, std) if return_std else median
 
     def _frame(self, X: Any, *, reset: bool) -> pd.DataFrame:
         """X with a text as the name of each column, those of the fit where it has none."""

@@ -75,9 +75,13 @@ class TransferGP:
     most_rows: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "latents", tuple(self.latents))
-        if any(count < 1 for count in self.latents):
-            raise FitError(f"expected numbers of latent functions from 1 on, got {self.latents}")
+        given = self.latents if isinstance(self.latents, (tuple, list)) else (None,)
+        if not all(isinstance(count, int) and count >= 1 for count in given):
+            raise FitError(
+                f"expected numbers of latent functions from 1 on, such as (1, 2), got "
+                f"{self.latents!r}"
+            )
+        object.__setattr__(self, "latents", tuple(given))
 
     def fit(
         self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0

@@ -32,6 +32,9 @@ Expected from the other environments; from its own it must be far as well.
 REPEAT_FACTOR = 2.0
 """Repeats of one configuration that differ by more than this."""
 
+DUPLICATES = 3
+"""So many repeats that are equal to the last digit, and more than differ."""
+
 CEILING_SHARE, CEILING_ROWS = 0.01, 3
 """A limit is a largest value that occurs in so many rows, where no other value does."""
 
@@ -53,8 +56,8 @@ class Finding:
 
     Parameters
     ----------
-    kind : ``copy``, ``ceiling``, ``constant``, ``early``, ``failures``, ``nonpositive``,
-        ``outlier``, ``repeats``, ``unit`` or ``unpredictable``
+    kind : ``copy``, ``ceiling``, ``constant``, ``duplicates``, ``early``, ``failures``,
+        ``nonpositive``, ``outlier``, ``repeats``, ``unit`` or ``unpredictable``
     environments : those that it is about
     subject : the metric or the option
     message : what was seen
@@ -77,6 +80,8 @@ def lint(table: MeasurementTable, metric: str | None = None, *, seed: int = 0) -
     - failures: an environment in which most measurements failed
     - nonpositive: zeros and negative values of a metric that is positive elsewhere
     - constant: an option that never varies in an environment, though it does in others
+    - duplicates: repeats of a configuration that are equal to the last digit, as rows that stand
+      twice in a file are
     - copy: two environments whose values are equal, or equal up to a factor
     - unit: an environment whose values are another's times a thousand, or a million
     - ceiling: a largest value that occurs again and again, as a time limit does
@@ -195,6 +200,19 @@ def _nonpositive(data: _Data) -> Iterator[Finding]:
     where = data.table.frame[ENVIRONMENT].reset_index(drop=True)
     for name, rows in where[wrong].groupby(where[wrong]).groups.items():
         yield data.finding("nonpositive", [str(name)], f"{len(rows)} values of 0 or less", rows)
+
+
+def _duplicates(data: _Data) -> Iterator[Finding]:
+    for name, logs in data.logs.items():
+        keys, values = data.keys[logs.index], data.values[logs.index]
+        again = keys.duplicated()
+        equal = pd.DataFrame({"key": keys, "value": values}).duplicated()
+        if equal.sum() >= DUPLICATES and 2 * equal.sum() > again.sum():
+            message = (
+                f"{equal.sum()} of {again.sum()} repeats equal another to the last digit: do rows "
+                "stand there twice, or is the clock coarse?"
+            )
+            yield data.finding("duplicates", [name], message, logs.index[equal])
 
 
 def _copies(data: _Data) -> Iterator[Finding]:
@@ -321,9 +339,9 @@ def _predicted(data: _Data, name: str, rows: np.ndarray, seed: int) -> float | N
 
 
 _CHECKS: tuple[Callable[[_Data], Iterator[Finding]], ...] = (
-    _nonpositive, _copies, _units, _ceilings, _early, _outliers, _repeats,
+    _nonpositive, _duplicates, _copies, _units, _ceilings, _early, _outliers, _repeats,
 )  # fmt: skip
 _ORDER = (
-    *("failures", "nonpositive", "constant", "copy", "unit", "ceiling", "early", "outlier"),
-    *("repeats", "unpredictable"),
+    *("failures", "nonpositive", "constant", "duplicates", "copy", "unit", "ceiling", "early"),
+    *("outlier", "repeats", "unpredictable"),
 )

@@ -94,6 +94,11 @@ class RecordedScenario:
     test_rows: int = 1_000
 
     def __post_init__(self) -> None:
+        if not callable(self.table):
+            raise StudyError(
+                f"{self.name}: expected a function from a seed to a table, got a "
+                f"{type(self.table).__name__}; write: def table(seed): return ..."
+            )
         if self.target in self.sources:
             raise StudyError(
                 f"{self.name}: expected sources other than the target, on which methods are judged"

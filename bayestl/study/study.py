@@ -61,6 +61,16 @@ class Study:
     seeds: Sequence[int]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.methods, Mapping):
+            raise StudyError(
+                f"expected methods by their names, such as {{'forest': RandomForest()}}, got "
+                f"{self.methods!r}"
+            )
+        for what in ("budgets", "seeds"):
+            if isinstance(getattr(self, what), (int, str)):
+                raise StudyError(
+                    f"expected a list of {what}, such as (5, 20), got {getattr(self, what)!r}"
+                )
         names = [scenario.name for scenario in self.scenarios]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -69,6 +79,11 @@ class Study:
             if not len(getattr(self, what)):
                 raise StudyError(f"expected at least one of the {what}, got none")
         for name, method in self.methods.items():
+            if not isinstance(method, Method) and not hasattr(method, "fit"):
+                raise StudyError(
+                    f"method {name!r}: expected a recipe, such as TransferGP(), or a Method, got "
+                    f"{method!r}"
+                )
             if " at 0x" in _text(method):
                 raise StudyError(
                     f"method {name!r}: expected a recipe whose repr says what it depends on, so "

@@ -6,6 +6,7 @@ many kills. What the process has acknowledged it writes to ACKS beside the store
 began to RUNS.
 """
 
+import math
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -32,6 +34,7 @@ from bayestl.data.space import ConfigSpace
 from bayestl.data.table import ENVIRONMENT
 from bayestl.errors import FitError
 from bayestl.models.model import Diagnostics
+from bayestl.models.scaling import quantile_column
 
 METRICS = (Metric("latency", "ms"), Metric("energy", "J"))
 SPACE = ConfigSpace(
@@ -95,7 +98,11 @@ class FittedMean:
 
     def predict(self, configs, environment=None, quantiles=(0.05, 0.5, 0.95)):
         frame = self.space.frame(configs)
-        return pd.DataFrame({"mean": self.mean, "std": self.std}, index=frame.index)
+        values = {"mean": self.mean, "std": self.std}
+        for quantile in quantiles:
+            spread = NormalDist().inv_cdf(quantile) * self.std / self.mean
+            values[quantile_column(quantile)] = self.mean * math.exp(spread)
+        return pd.DataFrame(values, index=frame.index)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 import json
 from dataclasses import replace
+from statistics import NormalDist
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -165,6 +168,9 @@ def test_a_model_of_ones_own_does_not_come_back(rehearsal):
         ({"batch": True}, "batch must be"),
         ({"candidates": 1}, "candidates must be"),
         ({"seed": -1}, "seed must be"),
+        ({"budget": 5}, r"budget: expected Budget\(\.\.\.\), got 5"),
+        ({"model": "TransferGP"}, "model: expected a recipe, such as .*, got 'TransferGP'"),
+        ({"acquisition": "EI"}, "acquisition: expected a recipe, such as .*, got 'EI'"),
     ],
 )
 def test_malformed_campaigns_are_refused(rehearsal, changes, message):
@@ -176,6 +182,11 @@ def test_what_does_not_fit_the_source_is_refused_at_once(rehearsal):
     plan = rehearsal.campaign()
     for changes, error, message in (
         ({"metric": "power"}, CampaignError, "unknown metric 'power'"),
+        (
+            {"target": "all-cores"},
+            CampaignError,
+            r"target: expected Environment\(\.\.\.\), got 'all",
+        ),
         ({"space": ConfigSpace({"threads": Boolean()})}, SpaceError, "same options"),
         ({"target": rehearsal.SOURCE}, CampaignError, "both named 'one-core'"),
         ({"metrics": [Metric("latency", "s")]}, TableError, "mixed units"),
@@ -218,15 +229,26 @@ def test_a_batch_stays_within_the_budget(rehearsal):
 
 def test_the_expected_error_is_that_of_a_lognormal():
     rng = np.random.default_rng(0)
-    for cv in (0.01, 0.2, 1.0):
-        v = np.log1p(cv**2)
-        values = np.exp(-v / 2 + np.sqrt(v) * rng.standard_normal(2_000_000)) * 7
+    for s in (0.01, 0.2, 0.8):
+        values = 7 * np.exp(s * rng.standard_normal(2_000_000))
         simulated = 100 * np.mean(np.abs(7 / values - 1))
-        assert expected_error(np.array([7.0]), np.array([7 * cv])) == pytest.approx(
+        reach = np.exp(s * NormalDist().inv_cdf(0.95))
+        assert expected_error(np.array([7 / reach]), np.array([7 * reach])) == pytest.approx(
             simulated, rel=0.01
         )
     assert expected_error(np.array([1.0, 0.0]), np.ones(2)) is None
     assert expected_error(np.array([1.0]), np.array([np.inf])) is None
+    assert np.isfinite(expected_error(np.array([1e-300]), np.array([1e300])))
+
+
+def test_the_tails_of_a_mixture_do_not_decide_the_expected_error(rehearsal):
+    plan = rehearsal.campaign(source=None)
+    fitted = SimpleNamespace(
+        predict=lambda configs: pd.DataFrame(
+            {"mean": 1e11, "std": 1e28, "q05": 0.9, "q50": 1.0, "q95": 1.1}, index=range(3)
+        )
+    )
+    assert 4 < plan.estimate(fitted) < 6
 
 
 def test_given_candidates_are_all_that_is_measured(rehearsal):

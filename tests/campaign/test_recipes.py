@@ -37,6 +37,8 @@ def test_every_acquisition_is_named_and_read_back(name):
     ("description", "recipe"),
     [
         ({"name": "LinearShift", "base": "TransferGP"}, LinearShift(TransferGP())),
+        ({"name": "TransferGP", "latents": [1, 2]}, TransferGP(latents=(1, 2))),
+        ({"name": "TransferGP", "latents": 2}, TransferGP(latents=(2,))),
         (
             {"name": "Conformal", "model": {"name": "RandomForest", "trees": 9}, "folds": 4},
             Conformal(RandomForest(trees=9), folds=4),
@@ -65,6 +67,7 @@ def test_a_model_around_another_names_it(description, recipe):
         ({"name": "LinearShift", "base": {"name": "Mean", "trees": 3}}, "Mean has no parameter"),
         ("Conformal", "Conformal needs the parameter 'model'"),
         ({"name": "RandomForest", "trees": "many"}, "trees must be like 200"),
+        ({"name": "TransferGP", "latents": "many"}, r"latents must be a list.* \[1, 2\]"),
     ],
 )
 def test_what_is_no_recipe_is_refused(description, message):

@@ -35,6 +35,8 @@ def test_a_model_takes_parameters(bayestl, refused, parquet):
     assert "latents=3" in bayestl(*arguments, *lmc, "--json").json["model"]
     assert "no parameter 'depth'" in refused(*arguments, *QUICK, "--parameter", "depth=3")
     assert "unknown model 'Oracle'" in refused(*arguments, "--model", "Oracle")
+    both = ("--model", "TransferGP", "--parameter", "latents=many,2")
+    assert "got ('many', 2)" in refused(*arguments, *both)
 
 
 def test_a_csv_needs_its_columns_named(bayestl, refused, rows, tmp_path):
@@ -43,6 +45,7 @@ def test_a_csv_needs_its_columns_named(bayestl, refused, rows, tmp_path):
     assert bayestl(*named).json["unit"] == "ms"
     unnamed = ("fit", tmp_path / "t.csv", "--metric", "latency", "--target", "all-cores")
     assert "--options" in refused(*unnamed, code=2)
+    assert "--folds 0 for none, or 2 or more" in refused(*named[:-1], "--folds", 1, code=2)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +109,8 @@ def test_a_target_without_measurements_and_a_source(bayestl, parquet):
 
 def test_a_file_that_is_missing_or_no_table(refused, tmp_path):
     arguments = ("--metric", "latency", "--target", "x")
-    assert "No such file" in refused("fit", tmp_path / "t.parquet", *arguments)
+    for name in ("t.parquet", "t.csv"):
+        assert "No such file" in refused("fit", tmp_path / name, *arguments)
     (tmp_path / "t.parquet").write_text("no parquet")
     assert "malformed" in refused("fit", tmp_path / "t.parquet", *arguments)
 

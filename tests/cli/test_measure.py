@@ -80,6 +80,11 @@ def test_configurations_without_a_column(refused, runner, tmp_path):
     assert "missing ['spin']" in refused(*ARGUMENTS, *given)
 
 
+def test_a_table_of_an_unknown_kind_is_refused_before_anything_is_measured(refused, tmp_path):
+    command = (*ARGUMENTS, "--output", tmp_path / "t.parqet")
+    assert "end in .parquet, .csv, .csv.gz" in refused(*command, code=2)
+
+
 def test_config_needs_a_value_and_excludes_a_file(refused, runner, tmp_path):
     output = ("--output", tmp_path / "t.parquet")
     assert "key=value" in refused(*ARGUMENTS, "--config", "threads", *output, code=2)

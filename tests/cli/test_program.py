@@ -46,6 +46,13 @@ def folder(tmp_path, blocks, monkeypatch):
     return tmp_path
 
 
+def test_a_campaign_in_which_everything_fails_says_why(bayestl, written):
+    path = written(('"bench.py"', '"bensh.py"'))
+    result = bayestl("campaign", "run", path, "--json")
+    assert result.json["failures"] == 4
+    assert "bensh.py" in result.json["reasons"]["crash"]
+
+
 def install(folder, name, script):
     path = folder / "bin" / name
     path.write_text(f"#!/bin/sh\n{script}\n")

@@ -11,6 +11,11 @@ from bayestl.data.environment import Environment
 from bayestl.errors import UnknownEnvironment
 
 
+def test_settings_have_names():
+    with pytest.raises(UnknownEnvironment, match=r"expected settings such as.*, got 'cores'"):
+        Environment("a", settings="cores")
+
+
 @given(strategies.environments)
 def test_round_trips(environment):
     for twin in (

@@ -131,7 +131,10 @@ def test_every_kind_of_missing_is_not_active(missing):
         ({"threads": 9}, r"row 'b': option 'threads': expected a whole number in \[1, 8\], got 9"),
         ({"threads": 1}, r"row 'b': .* violates the constraint \"mode == 'sequential' or"),
         ({"mode": "sequential"}, r"row 'b': option 'spin' is active only where .* leave it out"),
-        ({"spin": None}, r"row 'b': no value of 'spin'; every active option needs one"),
+        (
+            {"spin": None},
+            r"row 'b': no value of 'spin'; .* fill it in, or say in a ConfigSpace",
+        ),
         ({"threads": np.nan}, r"row 'b': no value of 'threads'"),
     ],
 )
@@ -160,6 +163,20 @@ def test_a_list_names_its_row_and_fills_in_defaults():
         SPACE.frame([VALID, {"thread": 3}])
 
 
+@pytest.mark.parametrize(
+    ("configs", "message"),
+    [
+        (VALID, r"expected a frame or a list of configurations, such as .*, got one dict"),
+        (3, "expected a frame or a list of configurations"),
+        (pd.Series(VALID), "row 0: expected option -> value, such as"),
+        (np.ones((1, 4)), "row 0: expected option -> value, such as"),
+    ],
+)
+def test_what_is_no_list_of_configurations(configs, message):
+    with pytest.raises(ConfigurationError, match=f"^{message}"):
+        SPACE.frame(configs)
+
+
 def test_empty_frames_stay_empty():
     assert SPACE.frame([]).shape == SPACE.frame(pd.DataFrame(columns=SPACE.names)).shape == (0, 4)
 
@@ -176,6 +193,7 @@ def test_an_option_below_an_inactive_one_is_not_active():
     ("arguments", "message"),
     [
         (({},), "at least one option"),
+        ((["a"],), r"expected options by their names, such as .*, got \['a'\]"),
         (({"": Boolean()},), "names that are text"),
         (({"a": 3},), "expected a kind such as Integer"),
         (({"a": Boolean()}, ["b"]), "'b' names the unknown option 'b'; expected one of a"),

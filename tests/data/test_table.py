@@ -111,7 +111,28 @@ def test_kinds_may_be_given_for_some_options():
         (lambda: table_of(frame_of().iloc[:0]), TableError, "got an empty table"),
         (lambda: table_of(frame_of(y=[1, np.nan, 2])), TableError, "row 1 is NaN in 'y'; drop it"),
         (lambda: table_of(frame_of(y=[1, 2, -np.inf])), TableError, "infinite value in row 2"),
-        (lambda: table_of(frame_of(y=["1", "x", "2"])), TableError, "'y': expected numbers"),
+        (
+            lambda: table_of(frame_of(y=["1", "2 ms", None])),
+            TableError,
+            "'y': expected numbers, got '2 ms' in row 1",
+        ),
+        (lambda: table_of([{"y": 1}]), TableError, "expected a pandas DataFrame, got a list"),
+        (lambda: table_of(environment=None), TableError, "names the environment.*got None"),
+        (
+            lambda: table_of(environment="environment"),
+            TableError,
+            "missing column 'environment'.*; say which column names the environment",
+        ),
+        (
+            lambda: table_of(frame_of(cpu_mhz=[[1], [2], None])),
+            TableError,
+            "option 'cpu_mhz': expected text, booleans or numbers, got list",
+        ),
+        (
+            lambda: table_of(frame_of(y=[1, 2, np.nan]).iloc[1:]),  # labels that NumPy made
+            TableError,
+            r"^row 2 is NaN",
+        ),
         (lambda: table_of(frame_of(board=["a", None, "b"])), TableError, "row 1 names no envir"),
         (lambda: table_of(frame_of(s="lost"), status="s"), TableError, "'s': 'lost'.*one of ok"),
         (lambda: table_of(options="cpu_mhz"), TableError, "expected a list of columns"),

@@ -192,6 +192,11 @@ def test_settings_are_checked(name, value):
         LocalRunner(**{name: value})
 
 
+def test_meters_come_with_their_arguments():
+    with pytest.raises(EngineError, match=r"expected meters with their arguments.*got \['rapl'\]"):
+        LocalRunner(meters=["rapl"])
+
+
 def test_a_missing_engine_says_what_to_install(staged, staged_environment):
     with pytest.raises(EngineUnavailable, match="pip install"):
         staged("Missing").run({}, staged_environment)

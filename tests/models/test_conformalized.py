@@ -174,3 +174,8 @@ def test_a_process_may_be_wrapped(make_table, make_test):
 def test_what_makes_no_sense_is_refused(wrong):
     with pytest.raises(FitError, match="expected"):
         Conformal(Level(), **wrong)
+
+
+def test_a_name_is_no_recipe():
+    with pytest.raises(FitError, match=r"expected a recipe, such as TransferGP.*'RandomForest'"):
+        Conformal("RandomForest")

@@ -8,9 +8,10 @@ from bayestl.models.kernels import (
     CoregionalizedKernel,
     EnvironmentNoise,
     OptionKernel,
-    Product,
-    product_alone,
+    WithMainEffects,
+    product,
     value,
+    with_main_effects,
 )
 
 GROUPS = [Group("a"), Group("b", True, (1, 2, 3)), Group("c", True)]
@@ -37,19 +38,27 @@ def scrambled(module: torch.nn.Module, seed: int = 1) -> torch.nn.Module:
     return module.double()
 
 
+def textbook(chosen: np.ndarray, apart: np.ndarray) -> np.ndarray:
+    d = np.sqrt(5 * apart)
+    return (1 + d + d**2 / 3) * np.exp(-d - chosen / 2)
+
+
 def test_the_product_of_squared_distances_and_its_gradient():
     chosen = torch.tensor([0.4, 0.0, 2.0, 0.1], dtype=torch.float64, requires_grad=True)
     apart = torch.tensor([0.0, 1e-12, 0.3, 9.0], dtype=torch.float64, requires_grad=True)
-    d = np.sqrt(5 * apart.detach().numpy())
-    product = Product.apply(chosen, apart)
-    expected = (1 + d + d**2 / 3) * np.exp(-d - chosen.detach().numpy() / 2)
-    assert product.detach().numpy() == pytest.approx(expected)
-    alone = product_alone(chosen.detach().clone(), apart.detach().clone())
-    assert alone.numpy() == pytest.approx(expected)
-    inside = (chosen[2:].detach().requires_grad_(), apart[2:].detach().requires_grad_())
-    assert torch.autograd.gradcheck(Product.apply, inside)
-    (slope,) = torch.autograd.grad(product.sum(), apart)
-    assert slope[0].item() == pytest.approx(-5 / 6 * np.exp(-0.2))
+    main = torch.tensor(2.5, dtype=torch.float64, requires_grad=True)
+    c, a = chosen.detach(), apart.detach()
+    assert product(c.clone(), a.clone()).numpy() == pytest.approx(textbook(c.numpy(), a.numpy()))
+    far = textbook(c.numpy() / REACH**2, a.numpy() / REACH**2)
+    expected = textbook(c.numpy(), a.numpy()) + 2.5 * far
+    assert with_main_effects(c.clone(), a.clone(), main.detach()).numpy() == pytest.approx(expected)
+    both = WithMainEffects.apply(chosen, apart, main)
+    assert both.detach().numpy() == pytest.approx(expected)
+    inside = (c[2:].clone().requires_grad_(), a[2:].clone().requires_grad_(), main)
+    assert torch.autograd.gradcheck(WithMainEffects.apply, inside)
+    (slope,) = torch.autograd.grad(both.sum(), apart)
+    at_zero = np.exp(-0.2) + 2.5 / REACH**2 * np.exp(-0.2 / REACH**2)
+    assert slope[0].item() == pytest.approx(-5 / 6 * at_zero)
 
 
 def test_the_option_kernel_is_its_equation():

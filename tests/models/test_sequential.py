@@ -245,7 +245,7 @@ def test_environments_without_measurements_are_no_sources(table, fitted, make_te
     configs = make_test()[0]
     more = fit(table.knowing(Environment("new")))
     assert same(more, fitted, configs)
-    with pytest.raises(UnknownEnvironment, match=r"'new'; .* fit with target='new'"):
+    with pytest.raises(UnknownEnvironment, match=r"knowing.*'new'.* with target='new'"):
         more.predict(configs, "new")
 
 

@@ -266,8 +266,12 @@ def test_joint_models_are_weighed_when_asked(make_table, make_test, tmp_path):
     pd.testing.assert_frame_equal(
         found.predict(make_test()[0]), fitted.predict(make_test()[0]), check_exact=True
     )
-    with pytest.raises(FitError, match="from 1 on"):
-        TransferGP(latents=(0,))
+
+
+@pytest.mark.parametrize("latents", [(0,), 3, "12", (1.5,)])
+def test_what_is_no_list_of_latents_is_refused(latents):
+    with pytest.raises(FitError, match=r"from 1 on, such as \(1, 2\)"):
+        TransferGP(latents=latents)
 
 
 def test_refitting_is_fitting(measure, make_test):

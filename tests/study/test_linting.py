@@ -125,6 +125,19 @@ def test_programs_that_ended_before_their_work():
     assert not [f for f in found(frame) if f.kind == "early"]
 
 
+def test_rows_that_stand_twice():
+    frame = clean()
+    finding = only(
+        found(pd.concat([frame, frame.iloc[[3, 3, 9]]], ignore_index=True)), "duplicates"
+    )
+    assert finding.environments == ("one",)
+    assert finding.rows == (80, 81, 82)
+    assert "3 of 3 repeats equal another to the last digit" in finding.message
+    measured_again = frame.iloc[:20].assign(y=lambda rows: rows["y"] * 1.01)
+    some = pd.concat([frame, measured_again, frame.iloc[[3, 3, 9]]], ignore_index=True)
+    assert found(some) == []
+
+
 def test_repeats_that_contradict_each_other():
     frame = clean()
     again = frame.iloc[[5, 6]].assign(y=[3.0 * frame.y[5], 1.1 * frame.y[6]])

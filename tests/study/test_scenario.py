@@ -38,6 +38,11 @@ def test_limits_on_rows():
         replace(scenario(), pool_rows=30).split(0)
 
 
+def test_a_table_is_no_function_of_a_seed():
+    with pytest.raises(StudyError, match="staged/new: expected a function from a seed to a table"):
+        replace(scenario(), table=scenario().table(0))
+
+
 def test_a_target_is_no_source_of_itself():
     with pytest.raises(StudyError, match="staged/new: expected sources other than the target"):
         replace(scenario(), sources=("known", "new"))

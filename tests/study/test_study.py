@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -187,7 +188,11 @@ def test_results_are_read_as_they_were_written(tmp_path):
     ("change", "message"),
     [
         ({"scenarios": [scenario(), scenario()]}, "name of their own"),
-        ({"methods": {"f": {"fit": lambda: None}}}, "repr"),
+        ({"methods": {"f": SimpleNamespace(fit=object())}}, "repr"),
+        ({"methods": {"f": "RandomForest"}}, "method 'f': expected a recipe, such as"),
+        ({"methods": [Mean()]}, "expected methods by their names, such as"),
+        ({"budgets": 5}, "expected a list of budgets"),
+        ({"seeds": 3}, "expected a list of seeds"),
         ({"budgets": (-1,)}, "budgets"),
         ({"budgets": (2.5,)}, "budgets"),
         ({"seeds": (-1,)}, "seeds"),
