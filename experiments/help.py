@@ -45,8 +45,7 @@ from bayestl.datasets.help import OPERATIONS, SPACE, help_nasbench201
 from bayestl.models.conformal import Regressor
 from bayestl.models.gp import TargetOnlyGP
 from bayestl.models.model import Model
-from bayestl.models.observations import Observations
-from bayestl.models.regression import FittedRegression, cross_validated, fitted_regression
+from bayestl.models.regression import FittedRegression, cross_validated
 from bayestl.models.scaling import TransformName
 from bayestl.models.transfer_gp import TransferGP
 from bayestl.report.drawing import MARKERS, WIDTH, drawn, scale, series_colour
@@ -58,7 +57,7 @@ from bayestl.study.study import Study
 from bayestl.transfer.guided_sampling import GuidedSampling
 from bayestl.transfer.model_shift import LinearShift
 from bayestl.transfer.source_values import SourceValuesRidge
-from bayestl.transfer.sources import SourcePredictions, Transfer, examples_at_target
+from bayestl.transfer.sources import SourcePredictions, Transfer
 from experiments.command import (
     execution,
     failures,
@@ -67,6 +66,7 @@ from experiments.command import (
     show_failures,
     study_parser,
 )
+from experiments.own_features import fit_at_target
 from experiments.remembered import Remembered, RememberedSources
 
 SOURCES = (
@@ -212,19 +212,8 @@ class OperationCosts:
         self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
     ) -> FittedRegression:
         """The costs fitted to the target's usable rows; see `Model.fit`."""
-        measured = table.of(target).usable(metric)
-        observations = Observations.of(measured, metric, target, self.transform)
-        features = OperationCounts(observations.encoding.space)
-        examples = examples_at_target(measured, metric, observations, features)
-        return fitted_regression(
-            self,
-            table.metric(metric),
-            target,
-            observations,
-            features,
-            examples,
-            cross_validated(examples, fit=_ridge, seed=seed),
-        )
+        train = partial(cross_validated, fit=_ridge, seed=seed)
+        return fit_at_target(self, OperationCounts, train, table, metric, target)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,7 @@ from bayestl.data.table import MeasurementTable
 from bayestl.datasets.repository import DATA_VARIABLE
 from bayestl.datasets.sempl import REPOSITORY, SYSTEMS, sempl
 from bayestl.models.model import Model
-from bayestl.models.observations import Observations
-from bayestl.models.regression import Examples, FittedRegression, Trained, fitted_regression
+from bayestl.models.regression import Examples, FittedRegression, Trained
 from bayestl.models.scaling import TransformName
 from bayestl.models.transfer_gp import TransferGP
 from bayestl.report.drawing import drawn, scale
@@ -64,8 +63,8 @@ from bayestl.study.statistics import cell_means
 from bayestl.study.study import Results, Study
 from bayestl.transfer.sequential_network import SequentialMetaLearning
 from bayestl.transfer.source_values import SourceValuesRidge
-from bayestl.transfer.sources import examples_at_target
 from experiments.command import execution, publish, publish_figure, study_parser
+from experiments.own_features import fit_at_target
 from experiments.remembered import RememberedSources
 
 SIZES: Mapping[str, tuple[int, ...]] = {
@@ -176,19 +175,8 @@ class RawForest:
         self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
     ) -> FittedRegression:
         """The forest fitted to the target's usable rows; see `Model.fit`."""
-        measured = table.of(target).usable(metric)
-        observations = Observations.of(measured, metric, target, self.transform)
-        features = RawOptions(observations.encoding.space)
-        examples = examples_at_target(measured, metric, observations, features)
-        return fitted_regression(
-            self,
-            table.metric(metric),
-            target,
-            observations,
-            features,
-            examples,
-            _forest(examples, seed=seed),
-        )
+        train = partial(_forest, seed=seed)
+        return fit_at_target(self, RawOptions, train, table, metric, target)
 
 
 def main() -> None:
