@@ -30,6 +30,15 @@ from bayestl.models.few_measurements import FewMeasurements
 from bayestl.models.kernels import LEAST, CoregionalizedKernel, EnvironmentNoise
 
 MAX_ITERATIONS = 100
+
+MEMORY = 20
+"""Steps that L-BFGS-B remembers, about as many as there are hyperparameters: its usual ten take a
+tenth more evaluations."""
+
+TOLERANCE = 1e-5
+"""The search ends with a step that gains a smaller share of the objective: within a tenth of a nat
+of the maximum, nearly always."""
+
 _BOUND = 15.0  # of a logarithm, far outside every prior: keeps line searches finite
 _HOPELESS = 1e10
 
@@ -236,7 +245,12 @@ def fit(
             jac=True,
             method="L-BFGS-B",
             bounds=[(-_BOUND, _BOUND)] * len(best[1]),
-            options={"maxiter": MAX_ITERATIONS, "ftol": 3e-6, "gtol": 1e-2},
+            options={
+                "maxiter": MAX_ITERATIONS,
+                "maxcor": MEMORY,
+                "ftol": TOLERANCE,
+                "gtol": 1e-2,
+            },
         )
         hyperparameters.move(best[1])
         evidence = -best[0] - hyperparameters.log_prior()

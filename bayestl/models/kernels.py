@@ -164,32 +164,37 @@ def _sides(x1: torch.Tensor, x2: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
     return left, torch.cat([x2, one2, square2], -1).transpose(-1, -2)
 
 
-def distance_gradient(x: torch.Tensor, slope: torch.Tensor, rows: slice) -> torch.Tensor:
-    """(p,) of sum_ij slope_ij (x_ik - x_jk)^2 for each column k of x, `slope` symmetric.
+def distance_gradient(x1: torch.Tensor, x2: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
+    """(p,) sum_ij slope_ij (x1_ik - x2_jk)^2 for each column k of (n, p) x1 and (m, p) x2.
 
-    All of them by one matrix product: 2 sum_i x_ik (x_ik sum_j slope_ij - sum_j slope_ij x_jk).
-    Only the share of some i, whose rows of `slope` are given.
+    All of them by one matrix product, the squares multiplied out.
     """
-    some = x[rows]
-    return 2.0 * (some * (some * slope.sum(-1, keepdim=True) - slope @ x)).sum(0)
+    crossed = x1 * (slope @ x2)
+    return slope.sum(-1) @ x1.square() + slope.sum(0) @ x2.square() - 2.0 * crossed.sum(0)
 
 
 Sides = tuple[torch.Tensor, torch.Tensor]
 """(n, p) choices and (n, q) positions, in units of their lengthscales."""
 
 
-def _strips(ones: Sides, others: Sides) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+def _strips(
+    ones: Sides, others: Sides, *, triangle: bool = False
+) -> Iterator[tuple[slice, slice, torch.Tensor, torch.Tensor]]:
     """Some rows at a time, with their squared distances over the choices and over the positions.
 
-    As many as a CPU keeps in its cache.
+    As many as a CPU keeps in its cache. With `triangle`, of one side with itself, each to no
+    more columns than the lower triangle has in its last row.
     """
     n, m = len(ones[0]), len(others[0])
     sides = [_sides(one, other) for one, other in zip(ones, others, strict=True)]
     most = max(STRIP // max(m, 1), 1)
     for start in range(0, n, most):
-        rows = slice(start, min(start + most, n))
-        chosen, apart = ((left[rows] @ right).clamp_min_(0.0) for left, right in sides)
-        yield rows, chosen, apart
+        end = min(start + most, n)
+        rows, columns = slice(start, end), slice(0, end if triangle else m)
+        chosen, apart = (
+            (left[rows] @ right[:, columns]).clamp_min_(0.0) for left, right in sides
+        )
+        yield rows, columns, chosen, apart
 
 
 def squared_norm(x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
@@ -278,18 +283,26 @@ class OptionKernel(Kernel):
 
         def pullback(upstream: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             columns, of_main = x.new_zeros(x.shape[-1]), x.new_zeros(())
-            main = value(self, "main")
             # once more: to keep all this from before would cost more than to compute it
-            for rows, chosen, apart in _strips(scaled, scaled):
+            for some, before, chosen, apart in _strips(scaled, scaled, triangle=True):
+                weight = upstream[some, before].clone()
+                weight[:, : some.start] *= 2.0  # each of these stands for its mirror image too
                 slopes = linearized(chosen, apart, main)[1:]
-                in_chosen, in_apart, in_main = (each.mul_(upstream[rows]) for each in slopes)
-                columns[self.choices] -= 2.0 * distance_gradient(choices, in_chosen, rows)
-                columns[self.positions] -= 2.0 * distance_gradient(positions, in_apart, rows)
+                in_chosen, in_apart, in_main = (each.mul_(weight) for each in slopes)
+                for kind, x_of, slope in (
+                    (self.choices, choices, in_chosen),
+                    (self.positions, positions, in_apart),
+                ):
+                    columns[kind] -= 2.0 * distance_gradient(x_of[some], x_of[before], slope)
                 of_main += in_main.sum()
             logs = torch.zeros_like(self.raw_lengthscales).index_add_(0, self.group_of, columns)
             return logs, of_main
 
-        return self._in_strips(scaled, scaled), pullback
+        main, covariance = value(self, "main"), x.new_empty(len(x), len(x))
+        for some, before, chosen, apart in _strips(scaled, scaled, triangle=True):
+            strip = with_main_effects(chosen, apart, main)
+            covariance[some, before], covariance[before, some] = strip, strip.mT
+        return covariance, pullback
 
     def _scaled(self, x: torch.Tensor, stretch: torch.Tensor | float = 1.0) -> Sides:
         """The columns of choices and those of positions, in units of the lengthscales."""
@@ -300,7 +313,7 @@ class OptionKernel(Kernel):
         """(n, m) k between scaled columns."""
         main = value(self, "main")
         result = ones[0].new_empty(len(ones[0]), len(others[0]))
-        for rows, chosen, apart in _strips(ones, others):
+        for rows, _, chosen, apart in _strips(ones, others):
             result[rows] = with_main_effects(chosen, apart, main)
         return result
 
