@@ -89,7 +89,10 @@ def _matched(
 
 
 def _gaussian(best: Conditioned) -> tuple[torch.Tensor, torch.Tensor]:
-    """The maximum, and a root of the inverse curvature there."""
+    """The maximum, and the symmetric root of the inverse curvature there.
+
+    Any other root would turn with the axes, whose signs hang on the last bit of the curvature.
+    """
     centre = best.hyperparameters.vector()
     hyperparameters = best.hyperparameters.at(centre)
     target, others = (torch.nonzero(flag).squeeze(-1) for flag in _split(best))
@@ -104,7 +107,7 @@ def _gaussian(best: Conditioned) -> tuple[torch.Tensor, torch.Tensor]:
     steps = STEP * np.eye(len(centre))
     curvature = np.stack([(gradient(centre + step) - here) / STEP for step in steps])
     precision, axes = torch.linalg.eigh(torch.from_numpy((curvature + curvature.T) / 2.0))
-    return torch.from_numpy(centre), axes / precision.clamp_min(LEAST_PRECISION).sqrt()
+    return torch.from_numpy(centre), axes / precision.clamp_min(LEAST_PRECISION).sqrt() @ axes.mT
 
 
 def _split(best: Conditioned) -> tuple[torch.Tensor, torch.Tensor]:
