@@ -41,7 +41,7 @@ REACH = 10.0
 LEAST = 1e-6
 """What positive parameters stay above."""
 
-STRIP = 2**15
+STRIP = 2**16
 """Elements that a CPU computes at a time, so that they stay in its cache."""
 
 TINY = 1e-300
@@ -181,14 +181,14 @@ Sides = tuple[torch.Tensor, torch.Tensor]
 def _strips(ones: Sides, others: Sides) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
     """Some rows at a time, with their squared distances over the choices and over the positions.
 
-    As many as a CPU keeps in its cache.
+    As many as a CPU keeps in its cache. By rounding a distance may be a little less than nothing.
     """
     n, m = len(ones[0]), len(others[0])
     sides = [_sides(one, other) for one, other in zip(ones, others, strict=True)]
     most = max(STRIP // max(m, 1), 1)
     for start in range(0, n, most):
         rows = slice(start, min(start + most, n))
-        chosen, apart = ((left[rows] @ right).clamp_min_(0.0) for left, right in sides)
+        chosen, apart = (left[rows] @ right for left, right in sides)
         yield rows, chosen, apart
 
 
