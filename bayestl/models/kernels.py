@@ -41,7 +41,7 @@ REACH = 10.0
 LEAST = 1e-6
 """What positive parameters stay above."""
 
-STRIP = 2**15
+STRIP = 2**16
 """Elements that a CPU computes at a time, so that they stay in its cache."""
 
 TINY = 1e-300
@@ -183,7 +183,8 @@ def _strips(
     """Some rows at a time, with their squared distances over the choices and over the positions.
 
     As many as a CPU keeps in its cache. With `triangle`, of one side with itself, each to no
-    more columns than the lower triangle has in its last row.
+    more columns than the lower triangle has in its last row. By rounding a distance may be a
+    little less than nothing.
     """
     n, m = len(ones[0]), len(others[0])
     sides = [_sides(one, other) for one, other in zip(ones, others, strict=True)]
@@ -191,9 +192,7 @@ def _strips(
     for start in range(0, n, most):
         end = min(start + most, n)
         rows, columns = slice(start, end), slice(0, end if triangle else m)
-        chosen, apart = (
-            (left[rows] @ right[:, columns]).clamp_min_(0.0) for left, right in sides
-        )
+        chosen, apart = (left[rows] @ right[:, columns] for left, right in sides)
         yield rows, columns, chosen, apart
 
 

@@ -52,6 +52,18 @@ def test_means_covariances_and_variances_are_those_of_the_process():
     assert variance.numpy() == pytest.approx(joint.diagonal()[4:].numpy(), abs=1e-3 * 1e-2)
 
 
+def test_one_configuration_is_answered_as_among_others_and_covariances_are_left_alone():
+    exact, x = process(10.0, 1e-2), inputs(50, 1)
+    bulk = BulkProcess.of(exact)
+    with torch.no_grad():
+        cross = exact.hyperparameters.kernel.forward(bulk.x, x)
+    before = cross.clone()
+    together = bulk.explained(cross)
+    assert torch.equal(cross, before)
+    alone = torch.cat([bulk.explained(cross[:, [i]]) for i in range(3)])
+    assert alone.numpy() == pytest.approx(together[:3].numpy(), abs=1e-5 * 1e-2)
+
+
 def test_every_row_has_its_place():
     exact = process(10.0, 1e-2)
     bulk = BulkProcess.of(exact)
