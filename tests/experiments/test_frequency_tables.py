@@ -40,7 +40,8 @@ def test_only_one_method_is_told():
     )
 
 
-def test_errors_are_geometric_means_beside_each_other():
+def test_errors_are_geometric_means_and_coverages_are_means():
     frame = pd.DataFrame({"group": "by rank", "budget": 5, "method": list(METHODS) * 2})
-    found = summarise(frame.assign(mape=[1.0, 2.0, 4.0, 8.0])).loc[("by rank", 5)]
-    assert found.tolist() == pytest.approx([2.0, 4.0, 0.5])
+    found = summarise(frame.assign(mape=[1.0, 2.0, 4.0, 8.0], coverage90=[0.8, 1.0, 0.9, 1.0]))
+    assert found.loc[("by rank", 5, "levels known")].tolist() == pytest.approx([2.0, 0.85])
+    assert found.loc[("by rank", 5, "not known")].tolist() == pytest.approx([4.0, 1.0])
