@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -139,8 +140,11 @@ environments = st.builds(
     hardware=st.sampled_from(("", "Jetson TX2")),
     engine=st.sampled_from(("", "onnxruntime 1.20")),
     settings=st.dictionaries(texts, st.one_of(words, numbers, st.booleans()), max_size=2),
+    levels=st.dictionaries(
+        texts, st.lists(numbers, min_size=1, max_size=4, unique=True).map(sorted), max_size=2
+    ),
 )
-"""Environments with any name and settings."""
+"""Environments with any name, settings and levels."""
 
 
 @st.composite
@@ -148,7 +152,8 @@ def tables(draw: st.DrawFn, space: ConfigSpace | None = None) -> MeasurementTabl
     """A table with failures, repeats, two metrics and environments with and without rows."""
     space = draw(spaces()) if space is None else space
     n = draw(st.integers(1, 6))
-    known = draw(st.lists(environments, min_size=1, max_size=3, unique_by=lambda e: e.name))
+    described = draw(st.lists(environments, min_size=1, max_size=3, unique_by=lambda e: e.name))
+    known = [replace(environment, levels={}) for environment in described]
     frame = space.frame(draw(st.lists(configurations(space), min_size=n, max_size=n)))
     frame["where"] = draw(
         st.lists(st.sampled_from([e.name for e in known]), min_size=n, max_size=n)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
@@ -25,6 +26,9 @@ class Environment:
         A runner fills in what it finds, such as the processor and the engine's version.
     settings : what a runner must arrange before it measures
         Such as ``{"cores": "0", "batch": 4}``; each runner documents and checks its own.
+    levels : the numbers that a numeric option can be set to here, ascending
+        Such as ``{"gpu_mhz": (115, 230, 460, 920, 1300)}``, for options whose tables differ between
+        environments. The lowest and the highest are enough for a range.
     """
 
     name: str
@@ -33,6 +37,7 @@ class Environment:
     network: str = ""
     workload: str = ""
     settings: Mapping[str, Value] = field(default_factory=dict)
+    levels: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
@@ -50,10 +55,23 @@ class Environment:
                     f"or a boolean, got {value!r}"
                 )
         object.__setattr__(self, "settings", MappingProxyType(dict(self.settings)))
+        if not isinstance(self.levels, Mapping):
+            raise UnknownEnvironment(
+                f"environment {self.name!r}: expected levels such as {{'gpu_mhz': (115, 1300)}}, "
+                f"got {self.levels!r}"
+            )
+        for option, levels in self.levels.items():
+            if not _ascending(levels):
+                raise UnknownEnvironment(
+                    f"environment {self.name!r}: levels of {option!r} must be a list of finite "
+                    f"numbers in ascending order, got {levels!r}"
+                )
+        tables = {option: tuple(levels) for option, levels in self.levels.items()}
+        object.__setattr__(self, "levels", MappingProxyType(tables))
 
     def to_dict(self) -> dict[str, Any]:
-        """The environment as plain values, for JSON and TOML."""
-        return {
+        """The environment as plain values, for JSON and TOML; without levels where it has none."""
+        values = {
             "name": self.name,
             "hardware": self.hardware,
             "engine": self.engine,
@@ -61,6 +79,8 @@ class Environment:
             "workload": self.workload,
             "settings": dict(self.settings),
         }
+        tables = {option: list(levels) for option, levels in self.levels.items()}
+        return {**values, "levels": tables} if tables else values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Environment:
@@ -79,3 +99,10 @@ class Environment:
 
     def __hash__(self) -> int:
         return hash((self.name, self.fingerprint))
+
+
+def _ascending(levels: Any) -> bool:
+    if not isinstance(levels, (list, tuple)) or not levels:
+        return False
+    numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in levels)
+    return numbers and all(map(math.isfinite, levels)) and all(a < b for a, b in pairwise(levels))

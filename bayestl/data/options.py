@@ -255,6 +255,11 @@ Option = Real | Integer | Ordinal | Categorical | Boolean
 """Any kind of option."""
 
 
+def is_numeric(option: Option) -> bool:
+    """Whether every value is a number, so that environments may differ in what they offer."""
+    return isinstance(option, (Real, Integer)) or (isinstance(option, Ordinal) and option.numeric)
+
+
 def same_value(a: Any, b: Any) -> bool:
     """Whether two values are the same setting: 1 and 1.0 are, 1 and True or "1" are not."""
     return isinstance(a, bool) == isinstance(b, bool) and a == b

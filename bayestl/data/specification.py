@@ -22,6 +22,9 @@
     [environments.board.settings]
     cores = "0-3"
 
+    [environments.board.levels]         # where tables differ between environments
+    gpu_mhz = [115, 230, 460, 920, 1300]
+
 Unknown keys are refused, and every error names its line.
 """
 
@@ -164,14 +167,15 @@ def _environment_in(document: Document, name: str) -> Environment:
     known = tuple(f.name for f in fields(Environment) if f.name != "name")
     values = document.table(ENVIRONMENTS_KEY, name, known=known)
     for key, value in values.items():
-        if key != "settings" and not isinstance(value, str):
+        if key not in ("settings", "levels") and not isinstance(value, str):
             message = f"environment {name!r}: {key}: expected a text, got {value!r}"
             raise document.error(message, ENVIRONMENTS_KEY, name, key)
-    settings = document.table(ENVIRONMENTS_KEY, name, "settings")
+    tables = {key: document.table(ENVIRONMENTS_KEY, name, key) for key in ("settings", "levels")}
     try:
-        return Environment(**{**values, "name": name, "settings": settings})
+        return Environment(**{**values, "name": name, **tables})
     except UnknownEnvironment as error:
-        keys = (ENVIRONMENTS_KEY, name, "settings", *_first_named(settings, str(error)))
+        table = "levels" if "levels" in str(error) else "settings"
+        keys = (ENVIRONMENTS_KEY, name, table, *_first_named(tables[table], str(error)))
         raise document.error(str(error), *keys) from None
 
 

@@ -7,7 +7,7 @@ metric. A failed measurement is a row whose metrics are NaN.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,13 +17,17 @@ import pandas as pd
 from bayestl.data.environment import Environment
 from bayestl.data.measurement import Measurement, Metric, Status
 from bayestl.data.option_inference import infer_option
-from bayestl.data.options import Option
+from bayestl.data.options import Integer, Option, Real, is_numeric
 from bayestl.data.space import ConfigSpace, Key
 from bayestl.errors import ConfigurationError, TableError, UnknownEnvironment
 
 ENVIRONMENT = "environment"
 STATUS = "status"
+MISSED = 0.001
+"""How likely the rows that show an environment's levels may be to lack one."""
+
 _RESERVED = (ENVIRONMENT, STATUS)
+_REFUSED = (Status.INVALID.value, Status.UNSUPPORTED.value)
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,8 @@ class MeasurementTable:
             no numbers or infinite, and ok rows without any value.
         ConfigurationError
             For a value outside its option's domain or a violated constraint.
+        UnknownEnvironment
+            For levels of what is no numeric option.
         """
         metrics = _as_metrics(metrics)
         names = _option_names(options)
@@ -169,7 +175,7 @@ class MeasurementTable:
         result[STATUS] = states
         for name, column_values in values.items():
             result[name] = column_values
-        return cls(result, space, _described(result, described), metrics)
+        return cls(result, space, _described(result, space, described), metrics)
 
     @classmethod
     def from_measurements(
@@ -190,7 +196,7 @@ class MeasurementTable:
                 [m.values.get(metric.name, np.nan) if m.ok else np.nan for m in measurements], float
             )
         described = {e.name: e for e in environments}
-        return cls(frame, space, _described(frame, described), metrics)
+        return cls(frame, space, _described(frame, space, described), metrics)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -252,9 +258,40 @@ class MeasurementTable:
             If the table has no such environment.
         """
         self.environment(environment)
-        refused = self.frame[STATUS].isin((Status.INVALID.value, Status.UNSUPPORTED.value))
+        refused = self.frame[STATUS].isin(_REFUSED)
         rows = self.frame[(self.frame[ENVIRONMENT] == environment) & ~refused]
         return self.space.restricted(rows)
+
+    def levels_of(self, environment: str) -> dict[str, tuple[float, ...]]:
+        """Numeric option -> the numbers that it can be set to in an environment, where known.
+
+        Those that the environment declares. Otherwise those of its rows, whatever came of them
+        unless it refused them (see `space_of`), if one more level, as common as the others, would
+        have been missed in so many configurations with a probability of at most `MISSED`.
+
+        Raises
+        ------
+        TableError
+            If a row is outside the declared levels.
+        """
+        declared = self.environment(environment).levels
+        here = self.frame[self.frame[ENVIRONMENT] == environment]
+        rows = here[~here[STATUS].isin(_REFUSED)][list(self.space.names)].drop_duplicates()
+        known: dict[str, tuple[float, ...]] = {}
+        for name, option in self.space.options.items():
+            if not is_numeric(option):
+                continue
+            values = rows[name].dropna().tolist()
+            seen, table = tuple(sorted(set(values))), tuple(declared.get(name, ()))
+            if table and seen and not table[0] <= seen[0] <= seen[-1] <= table[-1]:
+                raise TableError(
+                    f"environment {environment!r} declares levels of {name!r} from {table[0]:g} "
+                    f"to {table[-1]:g} and was measured from {seen[0]:g} to {seen[-1]:g}; correct "
+                    "the levels, in the unit of the option"
+                )
+            if table or (len(seen) / (len(seen) + 1)) ** len(values) <= MISSED:
+                known[name] = table or seen
+        return known
 
     def repeats(self, metric: str) -> dict[Key, list[float]]:
         """Each configuration's key -> its usable values in every environment, in order."""
@@ -316,6 +353,7 @@ class MeasurementTable:
         known = {
             environment.name: environment for environment in (*self.environments, *environments)
         }
+        _check_levels(self.space, environments)
         return replace(self, environments=tuple(known.values()))
 
     def usable(self, metric: str) -> MeasurementTable:
@@ -367,10 +405,28 @@ class MeasurementTable:
 
 
 def _described(
-    frame: pd.DataFrame, described: Mapping[str, Environment]
+    frame: pd.DataFrame, space: ConfigSpace, described: Mapping[str, Environment]
 ) -> tuple[Environment, ...]:
+    _check_levels(space, described.values())
     names = dict.fromkeys([*frame[ENVIRONMENT], *described])
     return tuple(described.get(name) or Environment(name) for name in names)
+
+
+def _check_levels(space: ConfigSpace, environments: Iterable[Environment]) -> None:
+    for environment in environments:
+        for name, levels in environment.levels.items():
+            option = space.options.get(name)
+            where = f"environment {environment.name!r}: levels of {name!r}"
+            if option is None or not is_numeric(option):
+                known = ", ".join(n for n, o in space.options.items() if is_numeric(o))
+                raise UnknownEnvironment(
+                    f"{where}: expected a numeric option, one of {known or 'none'}"
+                )
+            low = float(option.low if isinstance(option, (Real, Integer)) else option.levels[0])
+            if np.sign(levels[0]) < np.sign(low):  # a log scale could not place it
+                raise UnknownEnvironment(
+                    f"{where}: got {levels[0]:g}, but the option starts at {low:g}"
+                )
 
 
 def _as_metrics(metrics: Mapping[str, str] | Sequence[Metric]) -> tuple[Metric, ...]:

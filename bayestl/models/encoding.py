@@ -126,14 +126,14 @@ def _fill(block: np.ndarray, group: Group, option: Option, values: np.ndarray) -
         rank = {level: column for column, level in enumerate(group.levels)}
         block[active, [rank[value] for value in values[active].tolist()]] = _INDICATOR
     else:
-        positions = _positions(option, values)
-        inactive = np.isnan(positions)
-        block[:, 0] = np.where(inactive, _NEUTRAL, positions)
+        places = positions(option, values)
+        inactive = np.isnan(places)
+        block[:, 0] = np.where(inactive, _NEUTRAL, places)
     if group.optional:
         block[inactive, -1] = _INDICATOR
 
 
-def _positions(option: Option, values: np.ndarray) -> np.ndarray:
+def positions(option: Option, values: np.ndarray) -> np.ndarray:
     """Positions in [0, 1], NaN where not active; an option with one level is at 0.5 throughout."""
     if isinstance(option, (Real, Integer)):
         numbers, low, high, log = values.astype(float), option.low, option.high, option.log

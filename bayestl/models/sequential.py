@@ -37,6 +37,7 @@ from bayestl.models.integration import spaced
 from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where, positions_of
 from bayestl.models.observations import FITTED_ROWS, Observations, rows_allowed
 from bayestl.models.persistence import save
+from bayestl.models.placing import Placing
 from bayestl.models.posterior import Posterior
 from bayestl.models.scaling import Scaling, TransformName
 from bayestl.models.solver import bytes_needed
@@ -105,7 +106,8 @@ class SequentialGP:
             # each source on one thread, and as many of them as torch may use
             found = list(pool.map(partial(_fit_source, rows=most, device=device), alone))
             fits, processes = map(list, zip(*found, strict=True))
-            prior = TargetPrior.of(seen.encoding.groups, SourceBlock.of(processes))
+            sources = SourceBlock.of(processes, _placing(table, seen))
+            prior = TargetPrior.of(seen.encoding.groups, sources)
         return _conditioned(self, table, metric, seen, prior, fits)
 
 
@@ -147,7 +149,12 @@ class FittedSequentialGP(Explained):
         seen = _observations(self.recipe, table, metric, self.target)
         if not self._same_sources(seen):
             return self.recipe.fit(table, metric=metric, target=self.target, seed=seed)
-        return _conditioned(self.recipe, table, metric, seen, self.block.prior, self.fits)
+        prior, placing = self.block.prior, _placing(table, seen)
+        before = prior.sources.placing
+        if (before and before.levels) != (placing and placing.levels):
+            with one_thread():
+                prior = TargetPrior.of(prior.groups, prior.sources.placed(placing))
+        return _conditioned(self.recipe, table, metric, seen, prior, self.fits)
 
     def _same_sources(self, seen: Observations) -> bool:
         if seen.environments != self.environments or seen.scaling != self.scaling:
@@ -231,12 +238,16 @@ class FittedSequentialGP(Explained):
         The correlation of the posterior means where anything was measured, at most 512
         configurations.
         """
-        processes = self.block.prior.sources.processes
-        every = torch.cat([self.block.measured.x, *(p.x[:, :-1] for p in processes)])
+        sources = self.block.prior.sources
+        own = [p.x[:, :-1] for p in sources.processes]
+        if (placing := sources.placing) is not None:
+            own = [placing.moved(x, s, 0) for s, x in enumerate(own, start=1)]
+        every = torch.cat([self.block.measured.x, *own])
         distinct = torch.unique(every, dim=0) if every.shape[1] else every[:1]
         x = spaced(distinct, COMPARED)
         target = self.block.measurements(x).moments()[0]
-        responses = torch.stack([target, *(p.marginals(with_zero(x))[0] for p in processes)])
+        asked = zip(sources.processes, sources.seen(x), strict=True)
+        responses = torch.stack([target, *(p.marginals(with_zero(at))[0] for p, at in asked)])
         deviation = responses.std(-1, correction=0, keepdim=True)
         apart = responses - responses.mean(-1, keepdim=True)
         standard = torch.where(deviation < 1e-9, 0.0, apart / deviation)
@@ -265,7 +276,10 @@ class FittedSequentialGP(Explained):
     def to_state(self) -> State:
         """Everything that its answers depend on; see `persistence`."""
         block, prior = self.block, self.block.prior
+        placing = prior.sources.placing
         plain = {
+            "placing": placing and {"levels": placing.levels, "scales": placing.scales},
+            "scales": {"prior": prior.scales, "posterior": block.scales},
             "transform": self.recipe.transform,
             "most_rows": self.recipe.most_rows,
             "scaling": asdict(self.scaling),
@@ -326,12 +340,15 @@ class FittedSequentialGP(Explained):
             )
             odd.append(as_tensor(own.array("odd", m)))
             halves.append(as_tensor(own.array("half", processes[-1].solver.rank, n)))
-        sources = SourceBlock(tuple(processes), tuple(odd))
+        sources = SourceBlock(tuple(processes), tuple(odd), _placing_in(state, encoding))
         drawn = TargetPrior.of(encoding.groups, sources, learn=False)
         log_related = as_tensor(state.array("log_related", len(drawn.related)))
-        prior = replace(drawn, log_related=log_related)
+        scales = state.plain.get("scales", {"prior": {}, "posterior": {}})  # older files have none
+        prior = replace(drawn, log_related=log_related, scales=scales["prior"])
+        measured_x = as_tensor(state.array("measured.x", n, width))
         measured = SourceView(
-            as_tensor(state.array("measured.x", n, width)),
+            measured_x,
+            sources.seen(measured_x),
             as_tensor(state.array("measured.means", n, count)),
             as_tensor(state.array("measured.odd", n, count)),
             tuple(halves),
@@ -348,6 +365,7 @@ class FittedSequentialGP(Explained):
             as_tensor(state.array("related", len(drawn.related))),
             state.value("unrelated", float),
             as_tensor(state.array("templates", None)),
+            scales["posterior"],
         )
         return cls(
             metric=state.metric,
@@ -382,6 +400,33 @@ def _part(state: State, prior: TargetPrior, n: int) -> Part:
         as_tensor(state.array("alpha", k, n)),
         as_tensor(state.array("extra", k, n)),
     )
+
+
+def _placing_in(state: State, encoding: Encoding) -> Placing | None:
+    """The placing of a state; older files have none."""
+    found: Any = state.plain.get("placing")
+    if found is None:
+        return None
+    levels = [{n: tuple(table) for n, table in each.items()} for each in found["levels"]]
+    return Placing(encoding, tuple(levels), found["scales"])
+
+
+def _placing(table: MeasurementTable, seen: Observations) -> Placing | None:
+    return Placing.of(seen.encoding, [table.levels_of(name) for name in seen.environments])
+
+
+def _unplaced(table: MeasurementTable, seen: Observations) -> list[str]:
+    """Warnings of options whose levels some environments declare and others do not show."""
+    declared = {o: None for name in seen.environments for o in table.environment(name).levels}
+    known = {name: table.levels_of(name) for name in seen.environments if declared}
+    missing = {o: [name for name, levels in known.items() if o not in levels] for o in declared}
+    return [
+        f"the levels of {option!r} in {', '.join(map(repr, names))} are not known, so that its "
+        "values meet those of other environments as they are; declare them: "
+        f"Environment({names[0]!r}, levels={{{option!r}: (...)}})"
+        for option, names in missing.items()
+        if names
+    ]
 
 
 def _observations(
@@ -443,7 +488,10 @@ def _conditioned(
             n_source=len(seen.z) - len(in_target),
             n_target=len(in_target),
             dropped=seen.dropped,
-            warnings=tuple(_warnings(recipe, seen, block, fits, details)),
+            warnings=(
+                *_warnings(recipe, seen, block, fits, details),
+                *_unplaced(table, seen),
+            ),
             details=details,
         ),
         recipe=recipe,
@@ -476,6 +524,7 @@ def _details(seen: Observations, block: TargetBlock, fits: Sequence[Fit]) -> dic
             **dict(zip(names, block.templates[:-1].tolist(), strict=True)),
             "none": block.unrelated,
         },
+        "scales": {option: dict(odds) for option, odds in block.scales.items()},
         "hypotheses": len(block.weights),
         "outliers": {
             seen.environments[0]: block.outliers,

@@ -9,7 +9,7 @@ is never formed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +19,7 @@ from bayestl.models.bulk_process import BLOCK, BulkProcess
 from bayestl.models.conditioning import Conditioned
 from bayestl.models.device import CPU
 from bayestl.models.kernels import CoregionalizedKernel, OptionKernel, value
+from bayestl.models.placing import Placing
 from bayestl.models.solver import Dense
 
 SAME = 1e-9
@@ -32,12 +33,14 @@ class SourceView:
     Parameters
     ----------
     x : (n, p) features
+    seen : for each source, the (n, p) features at which it answers for them
     means : (n, S) posterior means
     odd : (n, S), what each source measured there beyond its smooth mean; 0 where it did not
     halves : for each source, on its device, the (r, n) `Solver.half` of k(x_s, x)
     """
 
     x: torch.Tensor
+    seen: tuple[torch.Tensor, ...]
     means: torch.Tensor
     odd: torch.Tensor
     halves: tuple[torch.Tensor, ...]
@@ -45,7 +48,11 @@ class SourceView:
     def rows(self, rows: torch.Tensor) -> SourceView:
         """The view of some of the configurations."""
         return SourceView(
-            self.x[rows], self.means[rows], self.odd[rows], tuple(h[:, rows] for h in self.halves)
+            self.x[rows],
+            tuple(x[rows] for x in self.seen),
+            self.means[rows],
+            self.odd[rows],
+            tuple(h[:, rows] for h in self.halves),
         )
 
 
@@ -79,10 +86,12 @@ class SourceBlock:
     processes : one a source; the last column of their inputs is 0 throughout
     odd : for each source, (m,) what its measurements are beyond the smooth mean, repeats
         averaged and outliers held back
+    placing : where the target's configurations meet theirs; None where they are the same
     """
 
     processes: tuple[Conditioned, ...]
     odd: tuple[torch.Tensor, ...]
+    placing: Placing | None = None
     _keys: tuple[tuple[torch.Tensor, torch.Tensor], ...] = field(init=False, repr=False)
     _direction: torch.Tensor = field(init=False, repr=False)
 
@@ -94,17 +103,38 @@ class SourceBlock:
         object.__setattr__(self, "_keys", keys)
 
     @classmethod
-    def of(cls, processes: Sequence[Conditioned]) -> SourceBlock:
+    def of(cls, processes: Sequence[Conditioned], placing: Placing | None = None) -> SourceBlock:
         """The block of some processes."""
-        return cls(tuple(processes), tuple(_odd(process) for process in processes))
+        return cls(tuple(processes), tuple(_odd(process) for process in processes), placing)
 
     def __len__(self) -> int:
         return len(self.processes)
 
     def without(self, source: int) -> SourceBlock:
-        """The block of all other sources."""
+        """The block of all other sources, with this one as their target."""
         rest = [i for i in range(len(self)) if i != source]
-        return SourceBlock(tuple(self.processes[i] for i in rest), tuple(self.odd[i] for i in rest))
+        return SourceBlock(
+            tuple(self.processes[i] for i in rest),
+            tuple(self.odd[i] for i in rest),
+            self.placing and self.placing.seen_from(source),
+        )
+
+    def placed(self, placing: Placing | None) -> SourceBlock:
+        """The same sources where the target's configurations meet theirs otherwise."""
+        return replace(self, placing=placing)
+
+    def seen(self, x: torch.Tensor, where: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
+        """For each source, the features at which it answers for (n, p) features of the target.
+
+        A row of which `where` says s + 1 is a configuration of source s, as it is.
+        """
+        if self.placing is None:
+            return (x,) * len(self)
+        moved = [self.placing.moved(x, 0, s + 1) for s in range(len(self))]
+        if where is None:
+            return tuple(moved)
+        own = [(where == s + 1).unsqueeze(-1) for s in range(len(self))]
+        return tuple(torch.where(here, x, m) for here, m in zip(own, moved, strict=True))
 
     def lengthscales(self, weights: torch.Tensor) -> torch.Tensor:
         """The weighted geometric mean of the sources' lengthscales; (S,) weights of sum 1."""
@@ -116,17 +146,17 @@ class SourceBlock:
         logs = [0.5 * p.hyperparameters.noise.variance.log().mean() for p in self.processes]
         return torch.stack(logs).mean().exp().item()
 
-    def at(self, x: torch.Tensor) -> SourceView:
-        """What the sources say about configurations with (n, p) features."""
-        inputs = with_zero(x)
+    def at(self, x: torch.Tensor, where: torch.Tensor | None = None) -> SourceView:
+        """What the sources say about configurations with (n, p) features; `where` as of `seen`."""
+        seen = self.seen(x, where)
         means, halves, odd = [], [], []
         with torch.no_grad():
             for s, process in enumerate(self.processes):
-                mean, half = process.towards(inputs)
+                mean, half = process.towards(with_zero(seen[s]))
                 means.append(mean)
                 halves.append(half.contiguous())
-                odd.append(self._odd_at(s, x))
-        return SourceView(x, torch.stack(means, 1), torch.stack(odd, 1), tuple(halves))
+                odd.append(self._odd_at(s, seen[s]))
+        return SourceView(x, seen, torch.stack(means, 1), torch.stack(odd, 1), tuple(halves))
 
     @property
     def prepares(self) -> bool:
@@ -135,15 +165,14 @@ class SourceBlock:
 
     def bulk(self, measured: SourceView, x: torch.Tensor) -> Iterator[BulkView]:
         """The same of very many configurations, block by block, towards those of `measured`."""
-        places = with_zero(measured.x)
         towards = [
-            part.towards(places, half)
-            for part, half in zip(self._bulk, measured.halves, strict=True)
+            part.towards(with_zero(places), half)
+            for part, places, half in zip(self._bulk, measured.seen, measured.halves, strict=True)
         ]
         for block in x.split(BLOCK):
-            inputs = with_zero(block)
-            found = [answer(inputs) for answer in towards]
-            odd = [self._odd_at(s, block) for s in range(len(self))]
+            seen = self.seen(block)
+            found = [answer(with_zero(own)) for answer, own in zip(towards, seen, strict=True)]
+            odd = [self._odd_at(s, own) for s, own in enumerate(seen)]
             means, covariances, variances = zip(*found, strict=True)
             yield BulkView(
                 block, torch.stack(means, 1), torch.stack(odd, 1), covariances, variances
@@ -159,14 +188,15 @@ class SourceBlock:
             return other.covariances[source]
         kernel = self.processes[source].hyperparameters.kernel
         with torch.no_grad():
-            prior = kernel.forward(with_zero(one.x), with_zero(other.x))
+            prior = kernel.forward(with_zero(one.seen[source]), with_zero(other.seen[source]))
         return prior - (one.halves[source].T @ other.halves[source]).to(CPU)
 
     def variance(self, source: int, view: View) -> torch.Tensor:
         """(n,) posterior variance of a source."""
         if isinstance(view, BulkView):
             return view.variances[source]
-        inputs, kernel = with_zero(view.x), self.processes[source].hyperparameters.kernel
+        inputs = with_zero(view.seen[source])
+        kernel = self.processes[source].hyperparameters.kernel
         with torch.no_grad():
             prior = kernel.forward(inputs, inputs, diag=True)
         return (prior - view.halves[source].square().sum(0).to(CPU)).clamp_min(0.0)

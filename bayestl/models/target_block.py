@@ -18,8 +18,8 @@ linear algebra on n x n matrices, n the number of target measurements: milliseco
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from scipy.special import betaln
@@ -40,6 +40,7 @@ from bayestl.models.hypotheses import (
 from bayestl.models.integration import spaced
 from bayestl.models.kernels import OptionKernel, squared_distance
 from bayestl.models.outliers import gain
+from bayestl.models.placing import PRIOR, Scale
 from bayestl.models.source_block import SourceBlock, SourceView, View
 
 ALL, ONE, NONE = 0.3, 0.6, 0.1
@@ -68,11 +69,18 @@ MAX_ELEMENTS = 4e7
 JUDGED_ROWS = 200
 """Hypotheses are weighed by at most this many of the target's measurements."""
 
+PASSES = 4
+"""Each option's scale is chosen given the others' at most so often."""
+
 PSEUDO_TARGETS, PSEUDO_ROWS = 4, 20
 """How many sources, and how many rows of each, teach what environments have in common."""
 
 MANY = 8
 """So many configurations a row of the largest source are worth preparing the sources for them."""
+
+
+Scales = Mapping[str, Mapping[Scale, float]]
+"""Option -> scale -> probability."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,7 @@ class TargetPrior:
     sources : their processes
     related, unrelated : hypotheses with and without a template
     log_related, log_unrelated : the log probability of each
+    scales : option -> how likely its values are to meet the sources' on each scale
     """
 
     groups: tuple[Group, ...]
@@ -93,6 +102,7 @@ class TargetPrior:
     unrelated: Hypotheses
     log_related: torch.Tensor
     log_unrelated: torch.Tensor
+    scales: Scales = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -107,22 +117,54 @@ class TargetPrior:
         noise = sources.noise()
         related, log_related = draw(RELATIONS, noise)
         unrelated, log_unrelated = draw((UNRELATED,), UNKNOWN_NOISE)
-        prior = cls(groups, sources, related, unrelated, log_related, log_unrelated)
+        choices = {} if sources.placing is None else sources.placing.choices()
+        scales: dict[str, dict[Scale, float]] = {
+            option: {scale: PRIOR[scale] for scale in several}
+            for option, several in choices.items()
+        }
+        prior = cls(groups, sources, related, unrelated, log_related, log_unrelated, scales)
         if not learn or len(sources) < 2:
             return prior
         base = log_related.exp()
-        learned = [prior._seen_from(s) for s in range(min(len(sources), PSEUDO_TARGETS))]
+        seen = [prior._seen_from(s) for s in range(min(len(sources), PSEUDO_TARGETS))]
+        learned, said = zip(*seen, strict=True)
         weight = len(sources) / (len(sources) + 1.0)
         mixed = (1.0 - weight) * base + weight * torch.stack(learned).mean(0)
-        return replace(prior, log_related=mixed.log())
+        agreed: dict[str, dict[Scale, float]] = {
+            option: {
+                scale: (1.0 - weight) * p
+                + weight * sum(of[option][scale] for of in said) / len(said)
+                for scale, p in before.items()
+            }
+            for option, before in scales.items()
+        }
+        return replace(prior, log_related=mixed.log(), scales=agreed)
 
-    def _seen_from(self, source: int) -> torch.Tensor:
-        """(M,) probabilities of the related hypotheses, were this source the target."""
+    def _seen_from(self, source: int) -> tuple[torch.Tensor, Scales]:
+        """(M,) probabilities of the related hypotheses and scales, were this source the target."""
         process = self.sources.processes[source]
         rows = spaced(torch.arange(len(process.z)), PSEUDO_ROWS)
         others = replace(self, sources=self.sources.without(source))
         block = TargetBlock.conditioned(others, process.x[rows, :-1], process.z[rows])
-        return block.related + block.unrelated * self.log_related.exp()
+        return block.related + block.unrelated * self.log_related.exp(), block.scales
+
+    def on(self, option: str, scale: Scale) -> TargetPrior:
+        """The same with the values of an option on a scale."""
+        placing = self.sources.placing
+        assert placing is not None
+        return replace(self, sources=self.sources.placed(placing.on(option, scale)))
+
+    def all_on(self, scale: Scale) -> TargetPrior:
+        """The same with the values of all options on a scale, where they have it."""
+        prior = self
+        for option, chances in self.scales.items():
+            prior = prior.on(option, scale if scale in chances else "value")
+        return prior
+
+    @property
+    def chosen_scales(self) -> Mapping[str, Scale]:
+        """Option -> the scale that its values are on, of those that do not meet as they are."""
+        return {} if self.sources.placing is None else self.sources.placing.scales
 
     def hypotheses(self, template: Template) -> tuple[Hypotheses, torch.Tensor]:
         """Those that go with a template, and the log probability of each."""
@@ -402,6 +444,7 @@ class TargetBlock:
     related : (M,) posterior probabilities of the prior's related hypotheses
     unrelated : that the target has nothing to do with the sources
     templates : (T,) posterior probabilities of the prior's templates
+    scales : the posterior of the prior's, each option given the scales chosen for the others
     """
 
     prior: TargetPrior
@@ -413,27 +456,26 @@ class TargetBlock:
     related: torch.Tensor
     unrelated: float
     templates: torch.Tensor
+    scales: Scales = field(default_factory=dict)
 
     @classmethod
     def conditioned(cls, prior: TargetPrior, x: torch.Tensor, z: torch.Tensor) -> TargetBlock:
-        """The target given z at (n, p) features x.
+        """The target given z at (n, p) features x, each option on the likeliest scale.
 
         Raises
         ------
         FitError
             If no hypothesis can be conditioned on, which finite values do not bring about.
         """
-        measured = prior.sources.at(x.contiguous())
-        weights, log_shares = prior.templates()
         rows = spaced(torch.arange(len(z)), JUDGED_ROWS)
+        prior, scales = _on_likeliest_scales(prior, x[rows].contiguous(), z[rows])
+        measured = prior.sources.at(x.contiguous())
         seen, judged = measured.rows(rows), z[rows]
-        kept = _screened(prior, weights, seen, judged)
-        templates = [Template.of(prior, weights[row]) for row in kept.tolist()]
-        logs, outliers, extra = [], [], []
-        for row, template in zip(kept.tolist(), templates, strict=True):
-            given, share = prior.hypotheses(template)
-            found = _explained(template, given, seen, judged)
-            logs.append(log_shares[row] + share + found.evidence)
+        kept, templates, logs, outliers, extra = [], [], [], [], []
+        for row, template, log, found in _weighed(prior, seen, judged):
+            kept.append(row)
+            templates.append(template)
+            logs.append(log)
             outliers.append((found.extra > 0).double().sum(-1))
             extra.append(found.extra.sum(-1))
         every = torch.cat(logs)
@@ -443,7 +485,7 @@ class TargetBlock:
         shares = posterior.split([len(log) for log in logs])
         count = float(posterior @ torch.cat(outliers)) * len(z) / max(len(judged), 1)
         variance = float(posterior @ torch.cat(extra)) * len(z) / max(len(judged), 1)
-        by_template = torch.zeros(len(weights), dtype=torch.float64)
+        by_template = torch.zeros(len(prior.templates()[1]), dtype=torch.float64)
         by_template[kept] = torch.stack([share.sum() for share in shares])
         related = [s for s, t in zip(shares, templates, strict=True) if bool(t.weights.any())]
         most = max(1, min(MOST, int(MAX_ELEMENTS // max(len(z), 1) ** 2)))
@@ -463,6 +505,7 @@ class TargetBlock:
             torch.stack(related).sum(0),
             float(by_template[-1]),
             by_template,
+            scales,
         )
 
     @property
@@ -525,7 +568,7 @@ class TargetBlock:
         x : (m, p) features
         where : (m,), 0 for the target, s + 1 for source s
         """
-        sources, view = self.prior.sources, self.prior.sources.at(x)
+        sources, view = self.prior.sources, self.prior.sources.at(x, where)
         at = [torch.nonzero(where == place).squeeze(-1) for place in range(len(sources) + 1)]
         here = view.rows(at[0])
         m = len(x)
@@ -566,6 +609,60 @@ class TargetBlock:
             between += (share.unsqueeze(-1) * apart).T @ apart
         covariance += between
         return mean, (covariance + covariance.T) / 2.0
+
+
+def _on_likeliest_scales(
+    prior: TargetPrior, x: torch.Tensor, z: torch.Tensor
+) -> tuple[TargetPrior, Scales]:
+    """The prior with the options on the scales that explain z best, and the odds of each option's.
+
+    First all on the one scale that is best for all, then one at a time, given the others, and
+    again until none changes: alone, an option on the right scale may explain less than before.
+    """
+    if not prior.scales:
+        return prior, {}
+    known: dict[frozenset[tuple[str, Scale]], float] = {}
+
+    def score(placed: TargetPrior) -> float:
+        chosen = placed.chosen_scales
+        if (key := frozenset(chosen.items())) not in known:
+            chances = [of[chosen.get(option, "value")] for option, of in prior.scales.items()]
+            known[key] = sum(map(math.log, chances)) + _log_evidence(placed, x, z)
+        return known[key]
+
+    best = max((prior.all_on(scale) for scale in PRIOR), key=score)
+    scales: dict[str, Mapping[Scale, float]] = {}
+    for _ in range(PASSES):
+        before = best
+        for option, chances in prior.scales.items():
+            tried: dict[Scale, TargetPrior] = {scale: best.on(option, scale) for scale in chances}
+            scores = torch.tensor([score(placed) for placed in tried.values()], dtype=torch.float64)
+            scales[option] = dict(zip(tried, torch.softmax(scores, 0).tolist(), strict=True))
+            best = tried[max(tried, key=scales[option].__getitem__)]
+        if best.chosen_scales == before.chosen_scales:
+            break
+    return best, scales
+
+
+def _log_evidence(prior: TargetPrior, x: torch.Tensor, z: torch.Tensor) -> float:
+    """Of z at x, over all templates and hypotheses."""
+    logs = [log for _, _, log, _ in _weighed(prior, prior.sources.at(x), z)]
+    return torch.logsumexp(torch.cat(logs), 0).item()
+
+
+def _weighed(
+    prior: TargetPrior, view: SourceView, z: torch.Tensor
+) -> Iterator[tuple[int, Template, torch.Tensor, Explanation]]:
+    """Each template that is looked at closely: its position, and how its hypotheses explain z.
+
+    With the logarithm of prior times evidence of each.
+    """
+    weights, log_shares = prior.templates()
+    for row in _screened(prior, weights, view, z).tolist():
+        template = Template.of(prior, weights[row])
+        given, share = prior.hypotheses(template)
+        found = _explained(template, given, view, z)
+        yield row, template, log_shares[row] + share + found.evidence, found
 
 
 def _part(

@@ -47,6 +47,9 @@ hardware = "Jetson TX2"
 [environments.board.settings]
 cores = "0"
 batch = 4
+
+[environments.board.levels]
+threads = [1, 2, 6]
 """
 
 
@@ -59,7 +62,14 @@ def test_reads_what_people_write(tmp_path):
             ["threads <= 4 or spin", "threads >= 1"],
             {"spin": "threads > 1"},
         ),
-        (Environment("board", "Jetson TX2", settings={"cores": "0", "batch": 4}),),
+        (
+            Environment(
+                "board",
+                "Jetson TX2",
+                settings={"cores": "0", "batch": 4},
+                levels={"threads": (1, 2, 6)},
+            ),
+        ),
     )
 
 
@@ -114,6 +124,9 @@ OPTION = "[options.a]\nkind = 'integer'\nlow = 1\nhigh = 4\n"
         ("[environments.x]\n\nhardwre = 'y'\n", 3, "unknown key 'hardwre'; expected one of hardw"),
         ("[environments.x]\nengine = 3\n", 2, "engine: expected a text, got 3"),
         ("[environments.x.settings]\nd = [1]\n", 2, r"setting 'd' must be text.*got \[1\]"),
+        ("[environments.x.levels]\na = 3\nd = [2, 1]\n", 2, r"levels of 'a' must be a list"),
+        ("[environments.x.levels]\na = [3]\nd = [2, 1]\n", 3, r"levels of 'd'.*got \[2, 1\]"),
+        ("[environments.x]\nlevels = 'a'\n", 2, r"expected a table \[environments.x.levels\]"),
         ("[environments]\nx = 1\n", 2, r"expected a table \[environments.x\]"),
         ("[environments.' ']\n", 1, "expected an environment's name"),
     ],

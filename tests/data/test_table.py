@@ -80,6 +80,57 @@ def test_boards_with_different_frequency_tables():
         joined.space_of("orin")
 
 
+def clocked(status: str = "ok", declared: tuple = (), **rows: list[float]) -> MeasurementTable:
+    """Measurements of boards at clocks, each row another configuration."""
+    frame = pd.concat([pd.DataFrame({"mhz": mhz, "board": board}) for board, mhz in rows.items()])
+    return MeasurementTable.from_frame(
+        frame.assign(other=np.arange(len(frame)), fast=True, y=1.0, how=status),
+        options={"mhz": Real(100, 3000), "other": Integer(0, 10_000), "fast": None},
+        environment="board",
+        environments=declared,
+        metrics={"y": "ms"},
+        status="how",
+    )
+
+
+def test_rows_show_the_levels_of_an_environment_once_there_are_enough():
+    """Of n levels seen in m rows: (n / (n + 1)) ** m is at most a thousandth."""
+    enough = clocked(a=[345.0, 960.0, 1200.0] * 9)
+    assert enough.levels_of("a") == {"mhz": (345.0, 960.0, 1200.0)}
+    assert clocked("crash", a=[345.0, 960.0, 1200.0] * 9).levels_of("a") == enough.levels_of("a")
+    assert clocked(a=[345.0, 960.0, 1200.0] * 8).levels_of("a") == {}
+    assert clocked("unsupported", a=[345.0, 960.0, 1200.0] * 9).levels_of("a") == {}
+    repeated = MeasurementTable.concat([enough.select(range(8))] * 6)
+    assert repeated.levels_of("a") == {}  # more of the same shows nothing
+
+
+def test_an_environment_may_declare_its_levels():
+    table = clocked(declared=(Environment("a", levels={"mhz": [200, 1300]}),), a=[345.0, 960.0])
+    assert table.levels_of("a") == {"mhz": (200, 1300)}
+    known = table.knowing(Environment("b", levels={"other": (1, 2)}))
+    assert known.levels_of("b") == {"other": (1, 2)}
+    with pytest.raises(TableError, match=r"'a' declares levels of 'mhz' from 0.2 to 1.3 and was "):
+        table.knowing(Environment("a", levels={"mhz": (0.2, 1.3)})).levels_of("a")
+
+
+@pytest.mark.parametrize(
+    ("levels", "message"),
+    [
+        ({"gpu": (1, 2)}, "'gpu': expected a numeric option, one of mhz, other"),
+        ({"fast": (0, 1)}, "'fast': expected a numeric option, one of mhz, other"),
+        ({"mhz": (0, 1300)}, "'mhz': got 0, but the option starts at 100"),
+    ],
+)
+def test_levels_are_of_the_options_that_there_are(levels, message):
+    board = Environment("a", levels=levels)
+    for make in (
+        lambda: clocked(declared=(board,), a=[345]),
+        lambda: clocked(a=[345]).knowing(board),
+    ):
+        with pytest.raises(UnknownEnvironment, match=f"environment 'a': levels of {message}"):
+            make()
+
+
 def test_the_space_of_an_environment_starts_at_a_valid_default():
     space = ConfigSpace({"a": Integer(1, 9), "b": Integer(1, 9)}, ["a * b <= 9"])
     frame = pd.DataFrame({"a": [3, 9], "b": [3, 1], "y": 1.0})

@@ -15,6 +15,7 @@ PUBLIC = pytest.mark.skipif("BAYESTL_DATA" not in os.environ, reason="needs BAYE
         "active",
         "calibration",
         "few_shot",
+        "frequency_tables",
         pytest.param("help", marks=PUBLIC),
         "interval_coverage",
         "negative_transfer",
