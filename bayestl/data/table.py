@@ -293,6 +293,29 @@ class MeasurementTable:
                 known[name] = table or seen
         return known
 
+    def levels_may_differ(self) -> bool:
+        """Whether `levels_of` may differ between environments; if not, this costs next to nothing.
+
+        It counts rows where that counts configurations.
+        """
+        if any(environment.levels for environment in self.environments):
+            return True
+        where, names = pd.factorize(self.frame[ENVIRONMENT].to_numpy())
+        accepted = ~self.frame[STATUS].isin(_REFUSED).to_numpy()
+        for name, option in self.space.options.items():
+            if not is_numeric(option):
+                continue
+            level, levels = pd.factorize(self.frame[name].to_numpy())
+            rows = accepted & (level >= 0)
+            count = np.bincount(where[rows], minlength=len(names))
+            shown = np.zeros((len(names), len(levels)), dtype=bool)
+            shown[where[rows], level[rows]] = True
+            seen = shown.sum(axis=1)
+            known = shown[(seen / (seen + 1.0)) ** count <= MISSED]
+            if (known != known[:1]).any():
+                return True
+        return False
+
     def repeats(self, metric: str) -> dict[Key, list[float]]:
         """Each configuration's key -> its usable values in every environment, in order."""
         usable = self.usable(metric)

@@ -40,6 +40,7 @@ class FewMeasurements:
     ----------
     z, extra : (n,) values, and the extra noise variance of each
     lower : rows and columns of the pairs, the lower triangle of an (n, n) matrix
+    known : (pairs,) covariance that is there whatever the hyperparameters
     apart : (groups, pairs) squared distances
     chosen : (groups,), which of them are of choices
     places : where a vector has the loading, the amplitude, the residual, the lengthscales, the
@@ -49,6 +50,7 @@ class FewMeasurements:
     z: np.ndarray
     extra: np.ndarray
     lower: tuple[np.ndarray, np.ndarray]
+    known: np.ndarray
     apart: np.ndarray
     chosen: np.ndarray
     places: tuple[slice, ...]
@@ -62,10 +64,11 @@ class FewMeasurements:
         x: torch.Tensor,
         z: torch.Tensor,
         extra: torch.Tensor | float,
+        known: torch.Tensor | float = 0.0,
     ) -> FewMeasurements | None:
         """Of z at x; None if there are many, or several environments or latent functions.
 
-        `parameters` are those of both, in the order in which vectors hold them.
+        `parameters` are those of both, in the order in which vectors hold them; `known` is (n, n).
         """
         n, groups = len(z), len(kernel.options[0].raw_lengthscales)
         several = len(kernel.loadings) > 1 or len(kernel.options) > 1 or kernel.stretch
@@ -97,6 +100,7 @@ class FewMeasurements:
             z.numpy(),
             np.broadcast_to(np.asarray(extra, dtype=float), n),
             (rows, columns),
+            SHARED_OFFSET + OWN_OFFSET + np.broadcast_to(known, (n, n))[rows, columns],
             apart,
             chosen,
             tuple(places[id(parameter)] for parameter in wanted),
@@ -114,7 +118,7 @@ class FewMeasurements:
             one + main[0] * other for one, other in zip(near, far, strict=True)
         )
         matrix = np.zeros((n, n), order="F")
-        matrix[self.lower] = between * covariance + (SHARED_OFFSET + OWN_OFFSET)
+        matrix[self.lower] = between * covariance + self.known
         matrix[np.diag_indices(n)] += noise + self.extra
         factor, failed = _potrf(matrix, lower=1, overwrite_a=1)
         if failed:

@@ -43,6 +43,13 @@ _BOUND = 15.0  # of a logarithm, far outside every prior: keeps line searches fi
 _HOPELESS = 1e10
 
 
+Known = torch.Tensor | float
+"""(n, n) covariance of n measurements that is there whatever the hyperparameters are."""
+
+Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
+"""From a vector of all parameters to the log posterior and its gradient."""
+
+
 @cache
 def _keep_freed_memory() -> None:
     """Have glibc keep what is freed, up to 60 MB, for the next evaluation.
@@ -130,9 +137,11 @@ class Hyperparameters(Module):
         self.flat = tuple(self.parameters())
         self.priors = Priors.of(self)
 
-    def covariance(self, x: torch.Tensor, extra: torch.Tensor | float = 0.0) -> torch.Tensor:
-        """(n, n), of measurements at x whose noise has `extra` variance."""
-        return self.kernel.forward(x, x) + torch.diag(self.noise.forward(x) + extra)
+    def covariance(
+        self, x: torch.Tensor, extra: torch.Tensor | float = 0.0, known: Known = 0.0
+    ) -> torch.Tensor:
+        """(n, n), of measurements at x whose noise has `extra` variance, beside a `known` part."""
+        return self.kernel.forward(x, x) + torch.diag(self.noise.forward(x) + extra) + known
 
     def vector(self) -> np.ndarray:
         """All parameters, one after the other."""
@@ -150,9 +159,15 @@ class Hyperparameters(Module):
         return result
 
     def log_posterior(
-        self, x: torch.Tensor, z: torch.Tensor, extra: torch.Tensor | float = 0.0
+        self,
+        x: torch.Tensor,
+        z: torch.Tensor,
+        extra: torch.Tensor | float = 0.0,
+        known: Known = 0.0,
     ) -> tuple[float, np.ndarray]:
         """Log evidence of z at x + log prior, and its gradient in `vector`, in closed form.
+
+        `extra` and `known` are as for `covariance`.
 
         Raises
         ------
@@ -162,7 +177,7 @@ class Hyperparameters(Module):
         with torch.no_grad():
             covariance, of_kernel = self.kernel.linearized(x)
             noise, of_noise = self.noise.linearized(x)
-            covariance.diagonal().add_(noise + extra)
+            covariance.add_(known).diagonal().add_(noise + extra)
             evidence, upstream = log_evidence(covariance, z)
             found = of_kernel(upstream) | of_noise(upstream.diagonal())
             gradient = torch.cat([found[p].reshape(-1) for p in self.flat]).numpy()
@@ -170,16 +185,20 @@ class Hyperparameters(Module):
         return evidence + prior, gradient + of_prior
 
     def objective(
-        self, x: torch.Tensor, z: torch.Tensor, extra: torch.Tensor | float = 0.0
-    ) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+        self,
+        x: torch.Tensor,
+        z: torch.Tensor,
+        extra: torch.Tensor | float = 0.0,
+        known: Known = 0.0,
+    ) -> Objective:
         """`log_posterior` as a function of `vector`, made ready for a search; raises as it does."""
-        few = FewMeasurements.of(self.kernel, self.noise, self.flat, x, z, extra)
+        few = FewMeasurements.of(self.kernel, self.noise, self.flat, x, z, extra, known)
 
         def log_posterior(vector: np.ndarray) -> tuple[float, np.ndarray]:
             found = few and few.log_evidence(vector)
             if not found:
                 self.move(vector)
-                return self.log_posterior(x, z, extra)
+                return self.log_posterior(x, z, extra, known)
             prior, of_prior = self.priors.log_density(vector)
             return found[0] + prior, found[1] + of_prior
 
@@ -213,15 +232,16 @@ def fit(
     x: torch.Tensor,
     z: torch.Tensor,
     extra: torch.Tensor | float = 0.0,
+    known: Known = 0.0,
 ) -> Fit:
-    """Move `hyperparameters` to their maximum a posteriori given z at x.
+    """Move `hyperparameters` to their maximum a posteriori given z at x; see `covariance`.
 
     If the optimiser breaks down, the best point that it saw is kept and `sound` is
     False; nothing is raised, since the priors' modes are a usable model.
     """
     _keep_freed_memory()
     best = (math.inf, hyperparameters.vector())
-    log_posterior = hyperparameters.objective(x, z, extra)
+    log_posterior = hyperparameters.objective(x, z, extra, known)
 
     def negative(vector: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal best

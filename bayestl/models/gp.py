@@ -355,7 +355,7 @@ class FittedGP(Explained):
 def hyperparameters_of(
     encoding: Encoding, environments: int, latents: int, stretch: bool
 ) -> Hyperparameters:
-    """Kernel and noise at the modes of their priors."""
+    """Kernel and noise where a search starts, near the modes of their priors."""
     return Hyperparameters(
         CoregionalizedKernel(encoding.groups, environments, latents, stretch),
         EnvironmentNoise(environments),

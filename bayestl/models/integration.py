@@ -11,6 +11,7 @@ Gaussian in antithetic pairs, and their predictions are mixed by their first two
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 
 from bayestl.errors import FitError
 from bayestl.models.conditioning import Conditioned
-from bayestl.models.fitting import one_thread
+from bayestl.models.fitting import Objective, one_thread
 
 DRAWS = 8
 """How many processes are mixed, two for each direction that is drawn."""
@@ -66,17 +67,39 @@ def integrate(best: Conditioned, seed: int) -> Mixture:
     pairs = min(DRAWS, int(MAX_ELEMENTS // len(best.z) ** 2)) // 2
     if not pairs:
         return Mixture((best,))
+    target, others = (torch.nonzero(flag).squeeze(-1) for flag in _split(best))
+    left = max(CURVATURE_ROWS - len(target), CURVATURE_ROWS // 4)
+    rows = torch.cat([spaced(target, CURVATURE_ROWS * 3 // 4), spaced(others, left)])
     with one_thread():
-        centre, root = _gaussian(best)
-        generator = torch.Generator().manual_seed(seed)
-        directions = torch.randn(pairs, len(centre), generator=generator, dtype=torch.float64)
+        log_posterior = best.hyperparameters.at(best.hyperparameters.vector()).objective(
+            best.x[rows], best.z[rows], best.extra[rows]
+        )
         parts = [
             part
-            for direction in directions
-            for sign in (1.0, -1.0)
-            if (part := _conditioned(best, centre + sign * (root @ direction))) is not None
+            for vector in draws(log_posterior, best.hyperparameters.vector(), pairs, seed)
+            if (part := _conditioned(best, vector)) is not None
         ]
     return Mixture(tuple(parts) or (best,))
+
+
+def draws(
+    log_posterior: Objective, centre: np.ndarray, pairs: int, seed: int
+) -> Iterator[np.ndarray]:
+    """Antithetic pairs of (k,) vectors from the Gaussian around the maximum of a log posterior.
+
+    By the symmetric root of the inverse curvature: any other root would turn with the axes, whose
+    signs hang on the last bit.
+    """
+    here = log_posterior(centre)[1]
+    steps = STEP * np.eye(len(centre))
+    curvature = np.stack([(here - log_posterior(centre + step)[1]) / STEP for step in steps])
+    precision, axes = torch.linalg.eigh(torch.from_numpy((curvature + curvature.T) / 2.0))
+    root = axes / precision.clamp_min(LEAST_PRECISION).sqrt() @ axes.mT
+    generator = torch.Generator().manual_seed(seed)
+    directions = torch.randn(pairs, len(centre), generator=generator, dtype=torch.float64)
+    for direction in directions:
+        for sign in (1.0, -1.0):
+            yield centre + sign * (root @ direction).numpy()
 
 
 def _matched(
@@ -86,28 +109,6 @@ def _matched(
     means, variances = map(torch.stack, zip(*moments, strict=True))
     mean = means.mean(0)
     return mean, variances.mean(0) + (means - mean).square().mean(0)
-
-
-def _gaussian(best: Conditioned) -> tuple[torch.Tensor, torch.Tensor]:
-    """The maximum, and the symmetric root of the inverse curvature there.
-
-    Any other root would turn with the axes, whose signs hang on the last bit of the curvature.
-    """
-    centre = best.hyperparameters.vector()
-    hyperparameters = best.hyperparameters.at(centre)
-    target, others = (torch.nonzero(flag).squeeze(-1) for flag in _split(best))
-    left = max(CURVATURE_ROWS - len(target), CURVATURE_ROWS // 4)
-    rows = torch.cat([spaced(target, CURVATURE_ROWS * 3 // 4), spaced(others, left)])
-    log_posterior = hyperparameters.objective(best.x[rows], best.z[rows], best.extra[rows])
-
-    def gradient(at: np.ndarray) -> np.ndarray:
-        return -log_posterior(at)[1]
-
-    here = gradient(centre)
-    steps = STEP * np.eye(len(centre))
-    curvature = np.stack([(gradient(centre + step) - here) / STEP for step in steps])
-    precision, axes = torch.linalg.eigh(torch.from_numpy((curvature + curvature.T) / 2.0))
-    return torch.from_numpy(centre), axes / precision.clamp_min(LEAST_PRECISION).sqrt() @ axes.mT
 
 
 def _split(best: Conditioned) -> tuple[torch.Tensor, torch.Tensor]:
@@ -128,10 +129,10 @@ def spaced(rows: torch.Tensor, most: int) -> torch.Tensor:
     return rows[torch.from_numpy(ends[:-1] + (inside * np.diff(ends)).astype(np.int64))]
 
 
-def _conditioned(best: Conditioned, at: torch.Tensor) -> Conditioned | None:
+def _conditioned(best: Conditioned, vector: np.ndarray) -> Conditioned | None:
     """The process with other hyperparameters; None where its covariance cannot be factorised."""
     try:
-        there = best.hyperparameters.at(at.numpy())
+        there = best.hyperparameters.at(vector)
         return Conditioned.on(there, best.x, best.z, best.extra, device=best.device)
     except FitError:
         return None

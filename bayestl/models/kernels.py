@@ -356,6 +356,8 @@ class CoregionalizedKernel(Kernel):
         self.register_parameter("loadings", torch.nn.Parameter(start))
         self.register_prior("loadings_prior", _loadings_prior(common), lambda m: m.loadings)
         positive(self, "amplitude", (), mode=1.0, spread=2.0)
+        with torch.no_grad():  # a search starts from the variance of standardised values
+            self.raw_amplitude.sub_(0.5 * torch.log1p(value(kernels[0], "main")))
         positive(self, "residual", (environments,), mode=0.01, spread=1.5)
         self.stretch = stretch
         if stretch:

@@ -14,7 +14,7 @@ import torch
 
 from bayestl.models.conditioning import Conditioned
 from bayestl.models.evidence import cholesky
-from bayestl.models.fitting import Fit, Hyperparameters, fit
+from bayestl.models.fitting import Fit, Hyperparameters, Known, fit
 
 RARE = 5.0
 """Nats that an outlier must be worth: about the log odds of one in 150 (an error of 3.7 sd)."""
@@ -30,22 +30,22 @@ def gain(error: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
 
 
 def fit_robustly(
-    hyperparameters: Hyperparameters, x: torch.Tensor, z: torch.Tensor
+    hyperparameters: Hyperparameters, x: torch.Tensor, z: torch.Tensor, known: Known = 0.0
 ) -> tuple[Fit, torch.Tensor]:
     """Fit, find the outliers, and where there are any fit once more without their pull.
 
     Returns how the last fit ended and the (n,) extra noise variance.
     """
-    outcome = fit(hyperparameters, x, z)
-    extra = extra_variance(hyperparameters, x, z)
+    outcome = fit(hyperparameters, x, z, known=known)
+    extra = extra_variance(hyperparameters, x, z, known)
     if bool(extra.any()):
-        outcome = fit(hyperparameters, x, z, extra)
-        extra = extra_variance(hyperparameters, x, z)
+        outcome = fit(hyperparameters, x, z, extra, known)
+        extra = extra_variance(hyperparameters, x, z, known)
     return outcome, extra
 
 
 def extra_variance(
-    hyperparameters: Hyperparameters, x: torch.Tensor, z: torch.Tensor
+    hyperparameters: Hyperparameters, x: torch.Tensor, z: torch.Tensor, known: Known = 0.0
 ) -> torch.Tensor:
     """(n,) extra noise variance of each measurement, 0 for nearly all, hyperparameters held.
 
@@ -55,7 +55,7 @@ def extra_variance(
     environment = x[:, -1].long()
     allowed = torch.bincount(environment) // MOST
     with torch.no_grad():
-        covariance = hyperparameters.covariance(x)
+        covariance = hyperparameters.covariance(x, known=known)
         while bool(allowed.sum() > 0):
             factor, _ = cholesky(covariance + torch.diag(extra))
             inverse = torch.cholesky_inverse(factor)

@@ -34,8 +34,10 @@ from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.gp import hyperparameters_of, infer
 from bayestl.models.hypotheses import RELATIONS, UNRELATED, Hypotheses
 from bayestl.models.integration import spaced
+from bayestl.models.kernels import value
 from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where, positions_of
 from bayestl.models.observations import FITTED_ROWS, Observations, rows_allowed
+from bayestl.models.own_residual import with_own_residual
 from bayestl.models.persistence import save
 from bayestl.models.placing import Placing
 from bayestl.models.posterior import Posterior
@@ -288,7 +290,7 @@ class FittedSequentialGP(Explained):
             "outliers": block.outliers,
             "outlier_variance": block.outlier_variance,
             "unrelated": block.unrelated,
-            "parts": len(block.parts),
+            "parts": [part.template.own for part in block.parts],
         }
         arrays = {
             "z": block.z.numpy(),
@@ -311,6 +313,11 @@ class FittedSequentialGP(Explained):
                 for name in ("log_weights", "inverse", "alpha", "extra")
             }
             own["template"] = part.template.weights.numpy()
+            if part.template.own:
+                own |= {
+                    name: parameter.detach().view(-1).numpy()
+                    for name, parameter in part.template.options.named_parameters()
+                }
             arrays |= {f"part{p}.{name}": array for name, array in own.items()}
         return State.of(self, plain, arrays)
 
@@ -358,7 +365,8 @@ class FittedSequentialGP(Explained):
             measured,
             z,
             tuple(
-                _part(state.within(f"part{p}."), prior, n) for p in range(state.value("parts", int))
+                _part(state.within(f"part{p}."), prior, n, own)
+                for p, own in enumerate(_own_parts(state))
             ),
             state.value("outliers", float),
             state.value("outlier_variance", float),
@@ -380,7 +388,13 @@ class FittedSequentialGP(Explained):
         )
 
 
-def _part(state: State, prior: TargetPrior, n: int) -> Part:
+def _own_parts(state: State) -> tuple[bool, ...]:
+    """Of each part whether its residual has its own lengthscales; older files have a number."""
+    count = state.plain.get("parts")
+    return (False,) * count if type(count) is int else state.values("parts", bool)
+
+
+def _part(state: State, prior: TargetPrior, n: int, own: bool) -> Part:
     """The hypotheses of one template, from their arrays."""
     log_weights = as_tensor(state.array("log_weights", None))
     k = len(log_weights)
@@ -392,6 +406,11 @@ def _part(state: State, prior: TargetPrior, n: int) -> Part:
         )
     )
     template = Template.of(prior, as_tensor(state.array("template", len(prior.sources))))
+    if own:
+        with torch.no_grad():
+            for name, parameter in template.options.named_parameters():
+                parameter.copy_(as_tensor(state.array(name, parameter.numel())).view_as(parameter))
+        template = replace(template, own=True)
     return Part(
         template,
         given,
@@ -412,6 +431,8 @@ def _placing_in(state: State, encoding: Encoding) -> Placing | None:
 
 
 def _placing(table: MeasurementTable, seen: Observations) -> Placing | None:
+    if not table.levels_may_differ():
+        return None
     return Placing.of(seen.encoding, [table.levels_of(name) for name in seen.environments])
 
 
@@ -472,8 +493,8 @@ def _conditioned(
     in_target = torch.nonzero(seen.is_target).squeeze(-1)
     x, z = seen.take(spaced(in_target, LARGEST_SOURCE))
     with one_thread():
-        block = TargetBlock.conditioned(prior, x[:, :-1], z)
-    details = _details(seen, block, fits)
+        block, search = with_own_residual(TargetBlock.conditioned(prior, x[:, :-1], z))
+    details = _details(seen, block, fits, search)
     if len(z):
         left_out = block.leave_one_out()
         mean, variance = left_out.moments()
@@ -503,7 +524,9 @@ def _conditioned(
     )
 
 
-def _details(seen: Observations, block: TargetBlock, fits: Sequence[Fit]) -> dict[str, Any]:
+def _details(
+    seen: Observations, block: TargetBlock, fits: Sequence[Fit], search: Fit | None
+) -> dict[str, Any]:
     sources = seen.environments[1:]
     spread, prior = seen.scaling.spread, block.prior
     names = ["the mean of all", *sources] if len(sources) > 1 else list(sources)
@@ -539,10 +562,24 @@ def _details(seen: Observations, block: TargetBlock, fits: Sequence[Fit]) -> dic
             name: dict(zip(groups, prior.sources.lengthscales(row).tolist(), strict=True))
             for name, row in zip(sources, every, strict=True)
         },
-        "source_fits": {
-            name: {"evidence": fit.evidence, "evaluations": fit.evaluations, "message": fit.message}
-            for name, fit in zip(sources, fits, strict=True)
-        },
+        "source_fits": {name: _ended(fit) for name, fit in zip(sources, fits, strict=True)},
+        "own_residual": search and _own_residual(groups, block, search),
+    }
+
+
+def _ended(fit: Fit) -> dict[str, Any]:
+    return {"evidence": fit.evidence, "evaluations": fit.evaluations, "message": fit.message}
+
+
+def _own_residual(groups: Sequence[str], block: TargetBlock, search: Fit) -> dict[str, Any]:
+    """How much a residual with lengthscales of its own counts, and what they are."""
+    own = [part.template.options for part in block.parts if part.template.own]
+    logs = [value(options, "lengthscales").detach().log() for options in own]
+    typical = torch.stack(logs).mean(0).exp().tolist() if logs else []
+    return {
+        "weight": float(block.weights @ block.own_residual.double()),
+        "lengthscales": dict(zip(groups, typical, strict=bool(logs))),
+        **_ended(search),
     }
 
 

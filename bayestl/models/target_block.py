@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from scipy.special import betaln
@@ -196,12 +196,14 @@ class Template:
     options : of whose interactions delta is made, on lengthscales like the sources'
     centre : (S + 1,), subtracted from the template's value and from each contrast, so that a
         slope turns around the middle of the sources' measurements
+    own : whether `options` are delta's own instead, found by a search, main effects and all
     """
 
     sources: SourceBlock
     weights: torch.Tensor
     options: OptionKernel
     centre: torch.Tensor
+    own: bool = False
 
     @classmethod
     def of(cls, prior: TargetPrior, weights: torch.Tensor) -> Template:
@@ -227,7 +229,7 @@ class Template:
 
     def terms(self, one: SourceView, other: View) -> list[torch.Tensor]:
         """What a covariance is the sum of, each (n, m), in the order of `factors`."""
-        residuals = self.options.interactions(one.x, other.x, STRETCHES)
+        residuals = self._residuals(one.x, other.x)
         ones = torch.ones_like(residuals[0])
         if not bool(self.weights.any()):
             return [torch.zeros_like(ones), ones, *residuals]
@@ -253,8 +255,9 @@ class Template:
     def diagonal_terms(self, view: View) -> list[torch.Tensor]:
         """The same of a covariance's diagonal, each (n,)."""
         ones = torch.ones(len(view.x), dtype=torch.float64)
+        residuals = [ones * r[0, 0] for r in self._residuals(view.x[:1], view.x[:1])]  # everywhere
         if not bool(self.weights.any()):
-            return [torch.zeros_like(ones), *[ones] * (1 + len(STRETCHES))]
+            return [torch.zeros_like(ones), ones, *residuals]
         level, contrasts = self.features(view)
         inherited = torch.zeros_like(ones)
         for s, weight in enumerate(self.weights.tolist()):
@@ -262,16 +265,24 @@ class Template:
                 inherited += weight**2 * self.sources.variance(s, view)
         return [
             inherited,
-            *[ones] * (1 + len(STRETCHES)),
+            ones,
+            *residuals,
             level.square(),
             contrasts.square().sum(-1),
             view.odd.square().sum(-1),
             *[ones] * len(REACHES),
         ]
 
+    def _residuals(self, one: torch.Tensor, other: torch.Tensor) -> list[torch.Tensor]:
+        """delta's covariances, of which each hypothesis has one: a stretch each, or its own."""
+        if not self.own:
+            return self.options.interactions(one, other, STRETCHES)
+        with torch.no_grad():
+            return [self.options.forward(one, other)]
+
     def factors(self, given: Hypotheses) -> torch.Tensor:
         """(M, terms), by which the terms of a covariance are multiplied."""
-        stretch = torch.nn.functional.one_hot(given.stretch, len(STRETCHES))
+        stretch = torch.nn.functional.one_hot(given.stretch, 1 if self.own else len(STRETCHES))
         columns = [
             torch.ones(len(given), 1, dtype=torch.float64),
             given.offset.square().unsqueeze(-1),
@@ -319,7 +330,13 @@ class Part:
         z: torch.Tensor,
     ) -> Part:
         """The hypotheses given z at the configurations of `view`."""
-        found = _explained(template, given, view, z)
+        return cls.of(template, given, log_prior, _explained(template, given, view, z))
+
+    @classmethod
+    def of(
+        cls, template: Template, given: Hypotheses, log_prior: torch.Tensor, found: Explanation
+    ) -> Part:
+        """The hypotheses, given how well they explain the measurements."""
         inverse = torch.baddbmm(found.inverse, found.updates, found.updates.mT, alpha=-1.0)
         # row by row, as a kept block is read back: memory's order decides how BLAS rounds
         inverse = inverse.contiguous()
@@ -365,6 +382,10 @@ class Explanation:
     alpha: torch.Tensor
     inverse: torch.Tensor
     updates: torch.Tensor
+
+    def rows(self, rows: torch.Tensor) -> Explanation:
+        """That of some of the hypotheses."""
+        return Explanation(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     @classmethod
     def of(cls, covariance: torch.Tensor, left: torch.Tensor) -> Explanation:
@@ -523,6 +544,11 @@ class TargetBlock:
         """Of a measurement that is no outlier."""
         squares = torch.cat([part.given.noise.square() for part in self.parts])
         return float(self.weights @ squares)
+
+    @property
+    def own_residual(self) -> torch.Tensor:
+        """(k,), which of the kept hypotheses have a delta with lengthscales of its own."""
+        return torch.cat([torch.full((len(p.given),), p.template.own) for p in self.parts])
 
     def measurements(self, x: torch.Tensor) -> GaussianMixture:
         """New measurements at (m, p) features, noise and the chance of an outlier included."""

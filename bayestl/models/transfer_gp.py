@@ -21,8 +21,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.optimize import minimize
-from scipy.special import softmax
 
 from bayestl.data.measurement import Metric
 from bayestl.data.space import ConfigSpace
@@ -38,6 +36,7 @@ from bayestl.models.persistence import save
 from bayestl.models.posterior import Posterior
 from bayestl.models.scaling import Scaling, TransformName
 from bayestl.models.sequential import FittedSequentialGP, SequentialGP
+from bayestl.models.stacking import distances, stacking_weights, trimmed
 from bayestl.models.state import State
 
 ENOUGH_TO_JUDGE = 5
@@ -45,9 +44,6 @@ ENOUGH_TO_JUDGE = 5
 
 FIRST, OTHERS = 3.0, 0.3
 """What the prior on the weights is worth, in measurements: of the first member, of each other."""
-
-NEGLIGIBLE = 0.01
-"""A member with less weight has none."""
 
 MINOR = 0.2
 """A member with no more weight answers with its best hyperparameters alone, which is cheaper."""
@@ -315,19 +311,15 @@ def _stack(members: dict[str, Member]) -> Stack:
     left_out = [
         m.leave_one_out().affine(m.scaling.centre, m.scaling.spread) for m in members.values()
     ]
-    errors = torch.stack([mixture.absolute_error(values).mean() for mixture in left_out])
-    between = torch.stack(
-        [torch.stack([one.distance(other).mean() for other in left_out]) for one in left_out]
-    )
+    errors, between = distances(left_out, values)
     scores = dict(zip(names, (errors - 0.5 * between.diagonal()).tolist(), strict=True))
     if len(names) == 1:
         return Stack(weights, "there is no other source of knowledge", scores)
     if len(values) < ENOUGH_TO_JUDGE:
         few = f"{len(values)} target measurements are too few to judge by: the prior weights stand"
         return Stack(weights, few, scores)
-    shares = stacking_weights(errors.numpy(), between.numpy(), len(values), prior)
-    shares = np.where(shares < NEGLIGIBLE, 0.0, shares)
-    weights = dict(zip(names, (shares / shares.sum()).tolist(), strict=True))
+    shares = trimmed(stacking_weights(errors.numpy(), between.numpy(), len(values), prior))
+    weights = dict(zip(names, shares.tolist(), strict=True))
     best = names[int(np.argmax(shares))]
     reason = f"{best} has {weights[best]:.0%} of the weight that predicts the target best"
     return Stack(weights, reason, scores)
@@ -354,35 +346,3 @@ def _prior(members: dict[str, Member]) -> np.ndarray:
 def _unscaled(member: Member) -> torch.Tensor:
     """(n,) the target's measurements on the transformed scale."""
     return member.scaling.centre + member.scaling.spread * member.target_z
-
-
-def stacking_weights(
-    errors: np.ndarray, between: np.ndarray, count: int, prior: np.ndarray
-) -> np.ndarray:
-    """(K,) weights w that maximise -n log crps(w) + sum_k prior_k log w_k.
-
-    The continuous ranked probability score of a linear pool is a quadratic function of its
-    weights, w . errors - w . between . w / 2. Its logarithm makes the unit of the metric
-    irrelevant, and n of it weigh as much as n measurements do in a likelihood.
-
-    Parameters
-    ----------
-    errors : (K,) mean distance of each member's prediction from what was measured
-    between : (K, K) mean distance between independent predictions of two members
-    count : n, the number of measurements
-    prior : (K,), positive; what a Dirichlet prior is worth, in measurements
-    """
-
-    def loss(logits: np.ndarray) -> tuple[float, np.ndarray]:
-        weights = softmax(logits)
-        score = weights @ errors - 0.5 * weights @ between @ weights
-        slope = count * (errors - between @ weights) / score - prior / weights
-        return (
-            count * float(np.log(score)) - float(prior @ np.log(weights)),
-            weights * (slope - weights @ slope),
-        )
-
-    start = np.log(prior / prior.sum())
-    bounds = [(low, low + 40.0) for low in start - 20.0]
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
-    return softmax(found.x)

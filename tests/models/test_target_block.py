@@ -589,7 +589,7 @@ def test_sources_teach_what_environments_have_in_common(make_process, groups):
     plain, learned = (TargetPrior.of(groups, sources, learn=learn) for learn in (False, True))
     assert learned.log_related.exp().sum().item() == pytest.approx(1.0, abs=1e-6)
     simple = plain.related.relation == 0
-    assert learned.log_related.exp()[simple].sum() > 2 * plain.log_related.exp()[simple].sum()
+    assert learned.log_related.exp()[simple].sum() > 1.8 * plain.log_related.exp()[simple].sum()
     assert torch.isfinite(learned.log_related).all()  # nothing is ruled out
 
 

@@ -6,14 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError, UnknownEnvironment
-from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.gp import TargetOnlyGP
 from bayestl.models.persistence import load
 from bayestl.models.sequential import FittedSequentialGP
@@ -26,7 +22,6 @@ from bayestl.models.transfer_gp import (
     TransferGP,
     _prior,
     _stack,
-    stacking_weights,
 )
 from tests.models.conftest import configurations
 
@@ -95,51 +90,6 @@ def test_the_score_is_the_ranked_probability_score_of_what_was_left_out(measure,
         below = (values.numpy() < quantiles).astype(float)
         loss = (below - levels[:, None]) * (quantiles - values.numpy())
         assert fitted.stack.scores[name] == pytest.approx(2 * loss.mean(), rel=0.02)
-
-
-def score(weights, errors, between, count, prior) -> float:
-    crps = weights @ errors - 0.5 * weights @ between @ weights
-    return count * np.log(crps) - prior @ np.log(weights)
-
-
-@settings(max_examples=25)
-@given(st.integers(0, 10**6), st.integers(2, 3), st.integers(5, 60))
-def test_stacking_weights_are_the_best_of_the_simplex(seed, members, n):
-    rng = np.random.default_rng(seed)
-    means, deviations = rng.normal(size=(members, n)), 10.0 ** rng.uniform(-1, 1, members)
-    parts = [
-        GaussianMixture(*(torch_of(a) for a in ([1.0], [m], [np.full(n, d**2)])))
-        for m, d in zip(means, deviations, strict=True)
-    ]
-    errors = np.array([p.absolute_error(torch_of(np.zeros(n))).mean().item() for p in parts])
-    between = np.array([[p.distance(q).mean().item() for q in parts] for p in parts])
-    prior = np.array([FIRST, *[OTHERS] * (members - 1)])
-    found = stacking_weights(errors, between, n, prior)
-    assert found.sum() == pytest.approx(1.0)
-    assert (found > 0).all()
-    axes = [np.linspace(1e-4, 1 - 1e-4, 60)] * (members - 1)
-    grid = np.stack([a.ravel() for a in np.meshgrid(*axes)], 1)
-    grid = np.c_[1 - grid.sum(1), grid]
-    best = min(score(w, errors, between, n, prior) for w in grid[grid.min(1) > 0])
-    assert score(found, errors, between, n, prior) < best + 1e-3
-    for unit in (1e-6, 1e6):  # the metric's unit does not matter
-        again = stacking_weights(unit * errors, unit * between, n, prior)
-        np.testing.assert_allclose(again, found, atol=1e-3)
-
-
-def torch_of(array) -> torch.Tensor:
-    return torch.tensor(np.asarray(array), dtype=torch.float64)
-
-
-def test_the_prior_keeps_the_first_until_there_is_evidence():
-    errors, between = np.array([1.0, 1.0]), np.array([[0.5, 0.5], [0.5, 0.5]])
-    prior = np.array([FIRST, OTHERS])
-    alike = stacking_weights(errors, between, 10, prior)
-    np.testing.assert_allclose(alike, prior / prior.sum(), atol=1e-4)
-    better = np.array([1.0, 0.4])
-    weights = [stacking_weights(better, between, n, prior)[1] for n in (1, 10, 100)]
-    assert weights == sorted(weights)
-    assert weights[-1] > 0.95
 
 
 def test_a_stack_predicts_the_mixture(fitted, make_test):

@@ -1,0 +1,174 @@
+"""The target's residual with lengthscales of its own, once there are measurements to find them.
+
+In the mixture of `target_block` the target departs from its sources on lengthscales like
+theirs, times a factor. That is all that a handful of measurements can tell. A dozen of them
+may show that it departs along one option alone, whatever that option does elsewhere. So one more
+hypothesis has a kernel of its own for delta, a lengthscale for each option and main effects,
+found by a search for the likeliest as for any process; the other terms are as large as the
+mixture found them (recursive co-kriging; Le Gratiet and Garnier, 2014, "Recursive co-kriging
+model for design of computer experiments with multiple levels of fidelity").
+
+How much it counts is decided as between the members of a `TransferGP`, by how well either
+predicts each measurement from all others: the evidence of a model whose hyperparameters were
+searched for is no fair match for one that integrates over them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+
+from bayestl.models.fitting import Fit, Hyperparameters
+from bayestl.models.hypotheses import RELATIONS, Hypotheses
+from bayestl.models.integration import DRAWS, draws, spaced
+from bayestl.models.kernels import (
+    LEAST,
+    OWN_OFFSET,
+    SHARED_OFFSET,
+    CoregionalizedKernel,
+    EnvironmentNoise,
+)
+from bayestl.models.observations import FITTED_ROWS
+from bayestl.models.outliers import fit_robustly
+from bayestl.models.source_block import with_zero
+from bayestl.models.stacking import distances, stacking_weights, trimmed
+from bayestl.models.target_block import (
+    MAX_ELEMENTS,
+    Explanation,
+    Part,
+    TargetBlock,
+    Template,
+    combined,
+)
+
+ENOUGH = 10
+"""Target measurements below which no lengthscales are searched for."""
+
+PRIOR = np.array([3.0, 1.0])
+"""What the prior on the weights is worth, in measurements: of the mixture, and of this."""
+
+MINOR = 0.2
+"""With no more weight the likeliest hyperparameters stand alone."""
+
+SEED = 0
+"""Of the directions in which hyperparameters are drawn, always the same."""
+
+
+def with_own_residual(block: TargetBlock) -> tuple[TargetBlock, Fit | None]:
+    """The block with such hypotheses beside its own, and how the search ended.
+
+    The same block, and None, with fewer than `ENOUGH` measurements, or where the target is sure to
+    have nothing to do with its sources.
+    """
+    if len(block.z) < ENOUGH or not float(block.related.sum()) > 0.0:
+        return block, None
+    every = torch.arange(len(block.z))
+    judged = _Given.of(block, spaced(every, FITTED_ROWS))
+    given = judged if len(judged.left) == len(every) else _Given.of(block, every)
+    best = Hyperparameters(CoregionalizedKernel(block.prior.groups, 1), EnvironmentNoise(1))
+    with torch.no_grad():  # about as large as the mixture found it, which shortens the search
+        best.kernel.raw_amplitude.add_(judged.typical.residual.clamp_min(LEAST).log().squeeze())
+    outcome, extra = fit_robustly(best, judged.x, judged.left, judged.known)
+    own = given.parts([best])
+    if not own:
+        return block, outcome
+    left_out = [replace(block, parts=parts).leave_one_out() for parts in (block.parts, own)]
+    errors, between = distances(left_out, block.z)
+    weights = trimmed(stacking_weights(errors.numpy(), between.numpy(), len(every), PRIOR))
+    pairs = min(DRAWS, int(MAX_ELEMENTS // len(every) ** 2)) // 2
+    if weights[1] > MINOR and pairs:
+        objective = best.at(best.vector()).objective(judged.x, judged.left, extra, judged.known)
+        drawn = [best.at(vector) for vector in draws(objective, best.vector(), pairs, SEED)]
+        own = given.parts(drawn) or own
+    mixed = [
+        part
+        for share, parts in zip(weights.tolist(), (block.parts, own), strict=True)
+        if share > 0.0
+        for part in _scaled(parts, share)
+    ]
+    return replace(block, parts=tuple(mixed)), outcome
+
+
+def _scaled(parts: Sequence[Part], share: float) -> list[Part]:
+    """The same hypotheses with weights of that sum."""
+    total = torch.logsumexp(torch.cat([part.log_weights for part in parts]), 0)
+    log_factor = math.log(share) - total
+    return [replace(part, log_weights=part.log_weights + log_factor) for part in parts]
+
+
+@dataclass(frozen=True)
+class _Given:
+    """All but delta and noise, of n of the target's measurements.
+
+    Parameters
+    ----------
+    template : the block's, by their probability
+    typical : one hypothesis
+    x : (n, d) inputs
+    left : (n,), of the measurements what the template's mean leaves
+    known : (n, n) covariance of the terms that are there
+    """
+
+    template: Template
+    typical: Hypotheses
+    x: torch.Tensor
+    left: torch.Tensor
+    known: torch.Tensor
+
+    @classmethod
+    def of(cls, block: TargetBlock, rows: torch.Tensor) -> _Given:
+        """What a block has found."""
+        prior, shares = block.prior, block.templates[:-1]
+        weights = (shares / shares.sum()) @ prior.templates()[0][:-1]
+        template, typical = Template.of(prior, weights), _typical(block)
+        view, nothing = block.measured.rows(rows), torch.zeros_like(typical.residual)
+        rest = replace(typical, offset=nothing, residual=nothing)  # which are the kernel's
+        return cls(
+            template,
+            typical,
+            with_zero(view.x),
+            block.z[rows] - template.mean(view, typical.oddness)[0],
+            combined(template.factors(rest), template.terms(view, view))[0],
+        )
+
+    def parts(self, alternatives: Sequence[Hyperparameters]) -> tuple[Part, ...]:
+        """A hypothesis for each of some delta and noise, equally likely.
+
+        But those whose covariance cannot be factorised.
+        """
+        with torch.no_grad():
+            every = [each.covariance(self.x, known=self.known) for each in alternatives]
+        found = Explanation.of(torch.stack(every), self.left.repeat(len(every), 1))
+        none = torch.zeros(1, dtype=torch.float64)
+        return tuple(
+            Part.of(
+                replace(self.template, options=each.kernel.options[0], own=True),
+                replace(
+                    self.typical,
+                    offset=none + math.sqrt(SHARED_OFFSET + OWN_OFFSET),
+                    residual=each.kernel.coregionalization[0].detach().sqrt(),
+                    noise=each.noise.variance.detach().sqrt(),
+                ),
+                none,
+                found.rows(torch.tensor([place])),
+            )
+            for place, each in enumerate(alternatives)
+            if bool(torch.isfinite(found.evidence[place]))
+        )
+
+
+def _typical(block: TargetBlock) -> Hypotheses:
+    """One hypothesis whose standard deviations are the root mean squares of the block's."""
+    related, weights = block.prior.related, block.related / block.related.sum()
+    each = {f.name: getattr(related, f.name).double() for f in fields(related)}
+    typical = {name: (weights @ values.square()).sqrt().view(1) for name, values in each.items()}
+    first = torch.zeros(1, dtype=torch.long)
+    return Hypotheses(
+        **typical
+        | {"oddness": (weights @ related.oddness).view(1)}
+        | {"reach": first + 1, "stretch": first, "relation": first + len(RELATIONS) - 1}
+    )
