@@ -121,9 +121,17 @@ class Hyperparameters(Module):
         self.flat = tuple(self.parameters())
         self.priors = Priors.of(self)
 
-    def covariance(self, x: torch.Tensor, extra: torch.Tensor | float = 0.0) -> torch.Tensor:
-        """(n, n), of measurements at x whose noise has `extra` variance."""
-        return self.kernel.forward(x, x) + torch.diag(self.noise.forward(x) + extra)
+    def covariance(
+        self,
+        x: torch.Tensor,
+        extra: torch.Tensor | float = 0.0,
+        relative: torch.Tensor | float = 1.0,
+    ) -> torch.Tensor:
+        """(n, n), of measurements at x whose noise variance is `relative` to their environment's.
+
+        Some have `extra` variance beside that.
+        """
+        return self.kernel.forward(x, x) + torch.diag(self.noise.forward(x) * relative + extra)
 
     def vector(self) -> np.ndarray:
         """All parameters, one after the other."""
@@ -141,7 +149,11 @@ class Hyperparameters(Module):
         return result
 
     def log_posterior(
-        self, x: torch.Tensor, z: torch.Tensor, extra: torch.Tensor | float = 0.0
+        self,
+        x: torch.Tensor,
+        z: torch.Tensor,
+        extra: torch.Tensor | float = 0.0,
+        relative: torch.Tensor | float = 1.0,
     ) -> tuple[float, np.ndarray]:
         """Log evidence of z at x + log prior, and its gradient in `vector`, in closed form.
 
@@ -153,24 +165,28 @@ class Hyperparameters(Module):
         with torch.no_grad():
             covariance, of_kernel = self.kernel.linearized(x)
             noise, of_noise = self.noise.linearized(x)
-            covariance.diagonal().add_(noise + extra)
+            covariance.diagonal().add_(noise * relative + extra)
             evidence, upstream = log_evidence(covariance, z)
-            found = of_kernel(upstream) | of_noise(upstream.diagonal())
+            found = of_kernel(upstream) | of_noise(upstream.diagonal() * relative)
             gradient = torch.cat([found[p].reshape(-1) for p in self.flat]).numpy()
         prior, of_prior = self.priors.log_density(self.vector())
         return evidence + prior, gradient + of_prior
 
     def objective(
-        self, x: torch.Tensor, z: torch.Tensor, extra: torch.Tensor | float = 0.0
+        self,
+        x: torch.Tensor,
+        z: torch.Tensor,
+        extra: torch.Tensor | float = 0.0,
+        relative: torch.Tensor | float = 1.0,
     ) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
         """`log_posterior` as a function of `vector`, made ready for a search; raises as it does."""
-        few = FewMeasurements.of(self.kernel, self.noise, self.flat, x, z, extra)
+        few = FewMeasurements.of(self.kernel, self.noise, self.flat, x, z, extra, relative)
 
         def log_posterior(vector: np.ndarray) -> tuple[float, np.ndarray]:
             found = few and few.log_evidence(vector)
             if not found:
                 self.move(vector)
-                return self.log_posterior(x, z, extra)
+                return self.log_posterior(x, z, extra, relative)
             prior, of_prior = self.priors.log_density(vector)
             return found[0] + prior, found[1] + of_prior
 
@@ -204,6 +220,7 @@ def fit(
     x: torch.Tensor,
     z: torch.Tensor,
     extra: torch.Tensor | float = 0.0,
+    relative: torch.Tensor | float = 1.0,
 ) -> Fit:
     """Move `hyperparameters` to their maximum a posteriori given z at x.
 
@@ -212,7 +229,7 @@ def fit(
     """
     _keep_freed_memory()
     best = (math.inf, hyperparameters.vector())
-    log_posterior = hyperparameters.objective(x, z, extra)
+    log_posterior = hyperparameters.objective(x, z, extra, relative)
 
     def negative(vector: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal best

@@ -57,8 +57,12 @@ class Mixture:
         return _matched([part.leave_one_out(rows) for part in self.parts])
 
     def noise(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., m), the variance of one measurement at x."""
+        """(..., m), the variance of a new measurement at x."""
         return torch.stack([part.noise(x) for part in self.parts]).mean(0)
+
+    def noise_of(self, rows: torch.Tensor) -> torch.Tensor:
+        """(m,), the variance of the measurements in `rows`, were they no outliers."""
+        return torch.stack([part.noise_of(rows) for part in self.parts]).mean(0)
 
 
 def integrate(best: Conditioned, seed: int) -> Mixture:
@@ -95,7 +99,8 @@ def _gaussian(best: Conditioned) -> tuple[torch.Tensor, torch.Tensor]:
     target, others = (torch.nonzero(flag).squeeze(-1) for flag in _split(best))
     left = max(CURVATURE_ROWS - len(target), CURVATURE_ROWS // 4)
     rows = torch.cat([spaced(target, CURVATURE_ROWS * 3 // 4), spaced(others, left)])
-    log_posterior = hyperparameters.objective(best.x[rows], best.z[rows], best.extra[rows])
+    measured = (best.x, best.z, best.extra, best.relative)
+    log_posterior = hyperparameters.objective(*(part[rows] for part in measured))
 
     def gradient(at: np.ndarray) -> np.ndarray:
         return -log_posterior(at)[1]
@@ -129,6 +134,7 @@ def _conditioned(best: Conditioned, at: torch.Tensor) -> Conditioned | None:
     """The process with other hyperparameters; None where its covariance cannot be factorised."""
     try:
         there = best.hyperparameters.at(at.numpy())
-        return Conditioned.on(there, best.x, best.z, best.extra, device=best.device)
+        measured = (best.x, best.z, best.extra, best.relative)
+        return Conditioned.on(there, *measured, device=best.device)
     except FitError:
         return None

@@ -30,22 +30,23 @@ def gain(error: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
 
 
 def fit_robustly(
-    hyperparameters: Hyperparameters, x: torch.Tensor, z: torch.Tensor
+    hyperparameters: Hyperparameters, x: torch.Tensor, z: torch.Tensor, relative: torch.Tensor
 ) -> tuple[Fit, torch.Tensor]:
     """Fit, find the outliers, and where there are any fit once more without their pull.
 
-    Returns how the last fit ended and the (n,) extra noise variance.
+    Of measurements whose noise is (n,) `relative` to their environments' (see `repeats`). Returns
+    how the last fit ended and the (n,) extra noise variance.
     """
-    outcome = fit(hyperparameters, x, z)
-    extra = extra_variance(hyperparameters, x, z)
+    outcome = fit(hyperparameters, x, z, relative=relative)
+    extra = extra_variance(hyperparameters, x, z, relative)
     if bool(extra.any()):
-        outcome = fit(hyperparameters, x, z, extra)
-        extra = extra_variance(hyperparameters, x, z)
+        outcome = fit(hyperparameters, x, z, extra, relative)
+        extra = extra_variance(hyperparameters, x, z, relative)
     return outcome, extra
 
 
 def extra_variance(
-    hyperparameters: Hyperparameters, x: torch.Tensor, z: torch.Tensor
+    hyperparameters: Hyperparameters, x: torch.Tensor, z: torch.Tensor, relative: torch.Tensor
 ) -> torch.Tensor:
     """(n,) extra noise variance of each measurement, 0 for nearly all, hyperparameters held.
 
@@ -55,7 +56,7 @@ def extra_variance(
     environment = x[:, -1].long()
     allowed = torch.bincount(environment) // MOST
     with torch.no_grad():
-        covariance = hyperparameters.covariance(x)
+        covariance = hyperparameters.covariance(x, relative=relative)
         while bool(allowed.sum() > 0):
             factor, _ = cholesky(covariance + torch.diag(extra))
             inverse = torch.cholesky_inverse(factor)
@@ -73,9 +74,11 @@ def extra_variance(
     return extra
 
 
-def unexplained_variance(belief: Conditioned, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+def unexplained_variance(
+    belief: Conditioned, x: torch.Tensor, z: torch.Tensor, relative: torch.Tensor
+) -> torch.Tensor:
     """(m,) extra noise variance of measurements that `belief` has not seen."""
     mean, variance = belief.marginals(x)
-    variance = variance + belief.noise(x)
+    variance = variance + belief.noise(x) * relative
     outlying = gain(z - mean, variance) > RARE
     return torch.where(outlying, (z - mean) ** 2 - variance, 0.0)

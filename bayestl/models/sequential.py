@@ -25,7 +25,7 @@ from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError
 from bayestl.models.blocks import in_blocks
 from bayestl.models.calibration import calibration, miscalibration
-from bayestl.models.conditioning import Conditioned, as_tensor
+from bayestl.models.conditioning import Conditioned, as_tensor, kept_relative
 from bayestl.models.device import CPU, afford, device_of
 from bayestl.models.effects import Explained
 from bayestl.models.encoding import Encoding
@@ -38,6 +38,7 @@ from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where, positio
 from bayestl.models.observations import FITTED_ROWS, Observations, rows_allowed
 from bayestl.models.persistence import save
 from bayestl.models.posterior import Posterior
+from bayestl.models.repeats import noisy_configurations, relative_noise
 from bayestl.models.scaling import Scaling, TransformName
 from bayestl.models.solver import bytes_needed
 from bayestl.models.source_block import SourceBlock, SourceView, with_zero
@@ -278,6 +279,7 @@ class FittedSequentialGP(Explained):
         }
         arrays = {
             "z": block.z.numpy(),
+            "relative": block.relative.numpy(),
             "related": block.related.numpy(),
             "templates": block.templates.numpy(),
             "log_related": prior.log_related.numpy(),
@@ -286,7 +288,7 @@ class FittedSequentialGP(Explained):
             "measured.odd": block.measured.odd.numpy(),
         }
         for s, process in enumerate(prior.sources.processes):
-            own = {name: getattr(process, name).numpy() for name in ("x", "z", "extra")}
+            own = {name: getattr(process, name).numpy() for name in ("x", "z", "extra", "relative")}
             own |= {"odd": prior.sources.odd[s].numpy(), **process.to_arrays()}
             own["half"] = block.measured.halves[s].to(CPU).numpy()
             arrays |= {f"source{s}.{name}": array for name, array in own.items()}
@@ -322,6 +324,7 @@ class FittedSequentialGP(Explained):
                     as_tensor(own.array("x", m, width + 1)),
                     source_z,
                     as_tensor(own.array("extra", m)),
+                    kept_relative(own, m),
                 )
             )
             odd.append(as_tensor(own.array("odd", m)))
@@ -340,6 +343,7 @@ class FittedSequentialGP(Explained):
             prior,
             measured,
             z,
+            kept_relative(state, n),
             tuple(
                 _part(state.within(f"part{p}."), prior, n) for p in range(state.value("parts", int))
             ),
@@ -427,7 +431,7 @@ def _conditioned(
     in_target = torch.nonzero(seen.is_target).squeeze(-1)
     x, z = seen.take(spaced(in_target, LARGEST_SOURCE))
     with one_thread():
-        block = TargetBlock.conditioned(prior, x[:, :-1], z)
+        block = TargetBlock.conditioned(prior, x[:, :-1], z, relative_noise(x, z))
     details = _details(seen, block, fits)
     if len(z):
         left_out = block.leave_one_out()
@@ -463,10 +467,9 @@ def _details(seen: Observations, block: TargetBlock, fits: Sequence[Fit]) -> dic
         relation.name: float(block.related[prior.related.relation == position].sum())
         for position, relation in enumerate(RELATIONS)
     }
-    processes = zip(sources, prior.sources.processes, strict=True)
+    processes = list(zip(sources, prior.sources.processes, strict=True))
     noise = {seen.environments[0]: block.noise_variance}
     noise |= {n: p.hyperparameters.noise.variance[0].item() for n, p in processes}
-    processes = zip(sources, prior.sources.processes, strict=True)
     groups = [group.name for group in seen.encoding.groups]
     every = torch.eye(len(sources), dtype=torch.float64)
     return {
@@ -481,11 +484,13 @@ def _details(seen: Observations, block: TargetBlock, fits: Sequence[Fit]) -> dic
             seen.environments[0]: block.outliers,
             **{n: int((p.extra > 0).sum()) for n, p in processes},
         },
-        "noise": {name: spread * variance**0.5 for name, variance in noise.items()},
-        "conditioned_on": {
-            n: len(p.z) for n, p in zip(sources, prior.sources.processes, strict=True)
+        "own_noise": {
+            seen.environments[0]: len(noisy_configurations(block.measured.x, block.relative)),
+            **{n: len(noisy_configurations(p.x, p.relative)) for n, p in processes},
         },
-        "solved": {n: p.solved for n, p in zip(sources, prior.sources.processes, strict=True)},
+        "noise": {name: spread * variance**0.5 for name, variance in noise.items()},
+        "conditioned_on": {n: len(p.z) for n, p in processes},
+        "solved": {n: p.solved for n, p in processes},
         "lengthscales": {
             name: dict(zip(groups, prior.sources.lengthscales(row).tolist(), strict=True))
             for name, row in zip(sources, every, strict=True)

@@ -121,7 +121,8 @@ class TargetPrior:
         process = self.sources.processes[source]
         rows = spaced(torch.arange(len(process.z)), PSEUDO_ROWS)
         others = replace(self, sources=self.sources.without(source))
-        block = TargetBlock.conditioned(others, process.x[rows, :-1], process.z[rows])
+        x, z, relative = process.x[rows, :-1], process.z[rows], process.relative[rows]
+        block = TargetBlock.conditioned(others, x, z, relative)
         return block.related + block.unrelated * self.log_related.exp()
 
     def hypotheses(self, template: Template) -> tuple[Hypotheses, torch.Tensor]:
@@ -275,9 +276,10 @@ class Part:
         log_prior: torch.Tensor,
         view: SourceView,
         z: torch.Tensor,
+        relative: torch.Tensor | float = 1.0,
     ) -> Part:
-        """The hypotheses given z at the configurations of `view`."""
-        found = _explained(template, given, view, z)
+        """The hypotheses given z at the configurations of `view`, with `relative` noise."""
+        found = _explained(template, given, view, z, relative)
         inverse = torch.baddbmm(found.inverse, found.updates, found.updates.mT, alpha=-1.0)
         # row by row, as a kept block is read back: memory's order decides how BLAS rounds
         inverse = inverse.contiguous()
@@ -292,10 +294,12 @@ class Part:
         prior = combined(factors, self.template.diagonal_terms(view))
         return mean, (prior - (cross * (self.inverse @ cross)).sum(-2)).clamp_min(0.0)
 
-    def leave_one_out(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def leave_one_out(
+        self, z: torch.Tensor, relative: torch.Tensor | float = 1.0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """(k, n) means and variances of each measurement given all others, as if no outlier."""
         variance = 1.0 / self.inverse.diagonal(dim1=-2, dim2=-1)
-        least = self.given.noise.square().unsqueeze(-1)
+        least = self.given.noise.square().unsqueeze(-1) * relative
         return z - self.alpha * variance, torch.maximum(variance - self.extra, least)
 
 
@@ -373,11 +377,15 @@ class Explanation:
 
 
 def _explained(
-    template: Template, given: Hypotheses, view: SourceView, z: torch.Tensor
+    template: Template,
+    given: Hypotheses,
+    view: SourceView,
+    z: torch.Tensor,
+    relative: torch.Tensor | float,
 ) -> Explanation:
     """How well hypotheses explain z at the configurations of `view`."""
     covariance = combined(template.factors(given), template.terms(view, view))
-    covariance.diagonal(dim1=-2, dim2=-1).add_(given.noise.square().unsqueeze(-1))
+    covariance.diagonal(dim1=-2, dim2=-1).add_(given.noise.square().unsqueeze(-1) * relative)
     return Explanation.of(covariance, z - template.mean(view, given.oddness))
 
 
@@ -396,6 +404,7 @@ class TargetBlock:
     prior : what was believed before
     measured : what the sources say where the target was measured
     z : (n,) standardised measurements
+    relative : (n,) the noise variance of each relative to the target's; see `repeats`
     parts : the hypotheses that are kept, by template
     outliers : the expected number of outliers among the measurements
     outlier_variance : of a further one
@@ -407,6 +416,7 @@ class TargetBlock:
     prior: TargetPrior
     measured: SourceView
     z: torch.Tensor
+    relative: torch.Tensor
     parts: tuple[Part, ...]
     outliers: float
     outlier_variance: float
@@ -415,24 +425,31 @@ class TargetBlock:
     templates: torch.Tensor
 
     @classmethod
-    def conditioned(cls, prior: TargetPrior, x: torch.Tensor, z: torch.Tensor) -> TargetBlock:
-        """The target given z at (n, p) features x.
+    def conditioned(
+        cls,
+        prior: TargetPrior,
+        x: torch.Tensor,
+        z: torch.Tensor,
+        relative: torch.Tensor | None = None,
+    ) -> TargetBlock:
+        """The target given z at (n, p) features x, measured with `relative` noise.
 
         Raises
         ------
         FitError
             If no hypothesis can be conditioned on, which finite values do not bring about.
         """
+        relative = torch.ones_like(z) if relative is None else relative
         measured = prior.sources.at(x.contiguous())
         weights, log_shares = prior.templates()
         rows = spaced(torch.arange(len(z)), JUDGED_ROWS)
-        seen, judged = measured.rows(rows), z[rows]
-        kept = _screened(prior, weights, seen, judged)
+        seen, judged = measured.rows(rows), (z[rows], relative[rows])
+        kept = _screened(prior, weights, seen, *judged)
         templates = [Template.of(prior, weights[row]) for row in kept.tolist()]
         logs, outliers, extra = [], [], []
         for row, template in zip(kept.tolist(), templates, strict=True):
             given, share = prior.hypotheses(template)
-            found = _explained(template, given, seen, judged)
+            found = _explained(template, given, seen, *judged)
             logs.append(log_shares[row] + share + found.evidence)
             outliers.append((found.extra > 0).double().sum(-1))
             extra.append(found.extra.sum(-1))
@@ -441,15 +458,15 @@ class TargetBlock:
             raise FitError("no relation of the target to its sources could be conditioned on")
         posterior = torch.softmax(every, 0)
         shares = posterior.split([len(log) for log in logs])
-        count = float(posterior @ torch.cat(outliers)) * len(z) / max(len(judged), 1)
-        variance = float(posterior @ torch.cat(extra)) * len(z) / max(len(judged), 1)
+        count = float(posterior @ torch.cat(outliers)) * len(z) / max(len(rows), 1)
+        variance = float(posterior @ torch.cat(extra)) * len(z) / max(len(rows), 1)
         by_template = torch.zeros(len(weights), dtype=torch.float64)
         by_template[kept] = torch.stack([share.sum() for share in shares])
         related = [s for s, t in zip(shares, templates, strict=True) if bool(t.weights.any())]
         most = max(1, min(MOST, int(MAX_ELEMENTS // max(len(z), 1) ** 2)))
         chosen = representatives(posterior, most).split([len(log) for log in logs])
         parts = [
-            _part(prior, template, share, measured, z)
+            _part(prior, template, share, measured, z, relative)
             for template, share in zip(templates, chosen, strict=True)
             if bool(share.any())
         ]
@@ -457,6 +474,7 @@ class TargetBlock:
             prior,
             measured,
             z,
+            relative,
             tuple(parts),
             count,
             variance / count if count > 0.5 else 1.0,
@@ -477,7 +495,7 @@ class TargetBlock:
 
     @property
     def noise_variance(self) -> float:
-        """Of a measurement that is no outlier."""
+        """Of a new measurement that is no outlier."""
         squares = torch.cat([part.given.noise.square() for part in self.parts])
         return float(self.weights @ squares)
 
@@ -501,7 +519,7 @@ class TargetBlock:
 
     def leave_one_out(self) -> GaussianMixture:
         """Each measurement given all others, with the weights of the hypotheses held."""
-        moments = [part.leave_one_out(self.z) for part in self.parts]
+        moments = [part.leave_one_out(self.z, self.relative) for part in self.parts]
         return self._with_outliers(
             torch.cat([m for m, _ in moments]), torch.cat([v for _, v in moments])
         )
@@ -569,12 +587,17 @@ class TargetBlock:
 
 
 def _part(
-    prior: TargetPrior, template: Template, share: torch.Tensor, view: SourceView, z: torch.Tensor
+    prior: TargetPrior,
+    template: Template,
+    share: torch.Tensor,
+    view: SourceView,
+    z: torch.Tensor,
+    relative: torch.Tensor,
 ) -> Part:
     """The hypotheses of a template that have a share of the answer, with that as their weight."""
     rows = torch.nonzero(share).squeeze(-1)
     given, log_prior = prior.hypotheses(template)
-    part = Part.conditioned(template, given.rows(rows), log_prior[rows], view, z)
+    part = Part.conditioned(template, given.rows(rows), log_prior[rows], view, z, relative)
     return replace(part, log_weights=share[rows].log())
 
 
@@ -599,7 +622,11 @@ def representatives(posterior: torch.Tensor, most: int) -> torch.Tensor:
 
 
 def _screened(
-    prior: TargetPrior, weights: torch.Tensor, measured: SourceView, z: torch.Tensor
+    prior: TargetPrior,
+    weights: torch.Tensor,
+    measured: SourceView,
+    z: torch.Tensor,
+    relative: torch.Tensor,
 ) -> torch.Tensor:
     """The positions of the templates that are looked at closely: all, unless they are many."""
     count = len(prior.sources)
@@ -609,7 +636,7 @@ def _screened(
     given, share = prior.related.rows(simple), prior.log_related[simple]
     scores = []
     for row in range(1, count + 1):
-        found = _explained(Template.of(prior, weights[row]), given, measured, z)
+        found = _explained(Template.of(prior, weights[row]), given, measured, z, relative)
         scores.append(torch.logsumexp(share + found.evidence, 0))
     best = torch.topk(torch.stack(scores), MOST_TEMPLATES).indices.sort().values + 1
     return torch.cat([torch.tensor([0]), best, torch.tensor([count + 1])])

@@ -79,7 +79,7 @@ def test_it_tells_how_it_was_solved(exact, free, monkeypatch):
 def test_without_a_matrix_it_is_kept_to_the_last_bit(free, asked, groups):
     state = State({}, free.to_arrays())
     like = Hyperparameters(CoregionalizedKernel(groups, 1), EnvironmentNoise(1))
-    found = Conditioned.from_arrays(state, like, free.x, free.z, free.extra)
+    found = Conditioned.from_arrays(state, like, free.x, free.z, free.extra, free.relative)
     assert all(map(torch.equal, found.marginals(asked), free.marginals(asked)))
     assert found.solved == free.solved
     rows = torch.tensor([0, 30])
@@ -97,6 +97,7 @@ def test_it_takes_and_gives_tensors_on_the_cpu(exact, asked, monkeypatch):
         exact.x,
         exact.z,
         exact.extra,
+        exact.relative,
         solvers.Dense(factor, 0.0),
         exact.alpha,
         meta,
