@@ -23,6 +23,7 @@ import math
 import numpy as np
 import torch
 from scipy.special import gammaln
+from scipy.stats import beta
 
 FREEDOM = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0)
 """The d_0 that are looked at."""
@@ -40,7 +41,7 @@ OUTLIERS = 1.0 / 50.0
 """The share of repeats that are outliers."""
 
 ANYWHERE = math.log(10.0)
-"""Minus the log density of log s^2 with an outlier: anywhere within ten."""
+"""Minus the log density of log s^2 with an outlier, which may be anywhere within ten units."""
 
 LEAST = 1e-6
 """Standardised variance to which repeats are told apart: a clock has ticks."""
@@ -86,12 +87,15 @@ def _within(which: np.ndarray, z: np.ndarray) -> np.ndarray:
     levels = np.median(np.log(variance[0])) + LEVELS
     apart = np.log(variance)[:, np.newaxis] - levels[:, np.newaxis]
     outlying = np.minimum(OUTLIERS * r, 0.5)
+    # without an outlier, the log density of what is left where all of it is known (Bonferroni)
+    share = np.clip(rest / np.maximum(total, LEAST), LEAST, 1.0 - LEAST)
+    left = np.log(r * share) + beta.logpdf(share, np.maximum(d[1], 1) / 2.0, 0.5)
+    left = np.where(d[1] > 0, left, 0.0)
 
     def log_densities(d0: float) -> tuple[np.ndarray, np.ndarray]:
-        """(levels, configurations), of all repeats, and with an outlier among them."""
-        clean = np.log1p(-outlying) + _log_density(apart[0], d[0], d0)
-        odd = _log_density(apart[1], d[1], d0) - _log_density(np.zeros(1), d[1], d0)
-        return clean, np.log(outlying) - ANYWHERE + odd
+        """(levels, configurations), of repeats without and with an outlier."""
+        clean = np.log1p(-outlying) + _log_density(apart[0], d[0], d0) + left
+        return clean, np.log(outlying) - ANYWHERE + _log_density(apart[1], d[1], d0)
 
     likelihoods = {d0: np.logaddexp(*log_densities(d0)).sum(-1) for d0 in (*FREEDOM, ALIKE)}
     d0 = max(FREEDOM, key=lambda d0: likelihoods[d0].max())
