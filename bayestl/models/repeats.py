@@ -10,8 +10,9 @@ to be
 (Smyth, 2004, "Linear models and empirical Bayes methods for assessing differential expression in
 microarray experiments"). Smyth takes s_0^2 and d_0 from the moments of log s^2, in which one
 outlier in fifty looks like configurations that differ. So here they are the likeliest, where each
-configuration may have one repeat that is an outlier, which is left to `outliers`. Unless a finite
-d_0 makes the repeats likelier by a good deal, all configurations are equally noisy.
+configuration may have one repeat that is an outlier; it says nothing of the others. Unless a finite
+d_0 makes the repeats likelier by a good deal, all configurations are equally noisy, and `outliers`
+alone looks for what is odd.
 
 How noisy an environment is on average is not decided here: that is a hyperparameter.
 """
@@ -42,6 +43,9 @@ OUTLIERS = 1.0 / 50.0
 
 ANYWHERE = math.log(10.0)
 """Minus the log density of log s^2 with an outlier, which may be anywhere within ten units."""
+
+TIES = 1e-9
+"""Of two repeats either may be the outlier: what is as far from their mean, up to rounding."""
 
 LEAST = 1e-6
 """Standardised variance to which repeats are told apart: a clock has ticks."""
@@ -103,11 +107,14 @@ def _within(which: np.ndarray, z: np.ndarray) -> np.ndarray:
         return np.ones(len(z))
     level = likelihoods[d0].argmax()
     clean, spoiled = (each[level] for each in log_densities(d0))
-    d, variance = np.where(clean >= spoiled, (d[0], variance[0]), (d[1], variance[1]))
-    typical = (d @ variance) / d.sum()
-    relative = np.ones(len(count))
-    relative[repeated] = (d0 * np.exp(levels[level]) + d * variance) / (d0 + d) / typical
-    return relative[which]
+    kept = (spoiled > clean).astype(int), np.arange(len(r))
+    typical = (d[kept] @ variance[kept]) / d[kept].sum()
+    moderated = np.ones((2, len(count)))
+    moderated[:, repeated] = (d0 * np.exp(levels[level]) + d * variance) / (d0 + d) / typical
+    others = np.zeros(len(count), dtype=int)
+    others[repeated] = kept[0]
+    furthest = squares >= (1.0 - TIES) * largest[which]  # an outlier itself counts for little
+    return moderated[np.where(furthest, 0, others[which]), which]
 
 
 def _log_density(apart: np.ndarray, d: np.ndarray, d0: float) -> np.ndarray:
