@@ -62,7 +62,7 @@ class BulkProcess:
         assert isinstance(process.solver, Dense)
         whole = process.solver.factor
         covariance = whole @ whole.mT
-        noise = process.noise(process.x)
+        noise = process.noise_of(torch.arange(len(process.z)))
         pivoted = _pivoted(covariance, LEFT * float(noise.min()))
         order, r = pivoted or (torch.arange(len(process.z)), len(process.z))
         factor = cholesky(covariance[order][:, order])[0] if pivoted else whole

@@ -29,6 +29,11 @@ def as_tensor(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array).clone()
 
 
+def kept_relative(state: State, n: int) -> torch.Tensor:
+    """The (n,) `relative` noise of measurements that were kept; older files have none."""
+    return as_tensor(state.array("relative", n) if "relative" in state.arrays else np.ones(n))
+
+
 @dataclass(frozen=True)
 class Conditioned:
     """The belief f | z at inputs x, on the standardised scale.
@@ -42,6 +47,7 @@ class Conditioned:
     x : (n, d) measured inputs
     z : (n,) measured values
     extra : (n,) extra noise variance of each, 0 for all but outliers
+    relative : (n,) what its other noise variance is relative to the environment's; see `repeats`
     solver : solves with their covariance K, noise included
     alpha : (n,) K^-1 z
     device : where the solver lives
@@ -51,6 +57,7 @@ class Conditioned:
     x: torch.Tensor
     z: torch.Tensor
     extra: torch.Tensor
+    relative: torch.Tensor
     solver: Solver
     alpha: torch.Tensor
     device: torch.device = CPU
@@ -62,10 +69,11 @@ class Conditioned:
         x: torch.Tensor,
         z: torch.Tensor,
         extra: torch.Tensor | None = None,
+        relative: torch.Tensor | None = None,
         *,
         device: torch.device = CPU,
     ) -> Conditioned:
-        """The process given z at x, measured with `extra` noise variance; see `solver`.
+        """The process given z at x, measured with `relative` and `extra` noise; see `solver`.
 
         Raises
         ------
@@ -73,10 +81,11 @@ class Conditioned:
             If the covariance cannot be factorised.
         """
         extra = torch.zeros_like(z) if extra is None else extra
+        relative = torch.ones_like(z) if relative is None else relative
         with torch.no_grad():
-            covariance = _covariance(hyperparameters, x, extra, device)
+            covariance = _covariance(hyperparameters, x, extra, relative, device)
             found, alpha = solver(covariance, z.to(device))
-        return cls(hyperparameters, x, z, extra, found, alpha.to(CPU), device)
+        return cls(hyperparameters, x, z, extra, relative, found, alpha.to(CPU), device)
 
     @property
     def solved(self) -> dict[str, Any]:
@@ -107,7 +116,7 @@ class Conditioned:
         )
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """What `from_arrays` needs beside x, z and extra, which the parts of a mixture share.
+        """What `from_arrays` needs beside what the parts of a mixture share.
 
         The factor is kept, not computed again: another number of threads may round otherwise.
         """
@@ -133,6 +142,7 @@ class Conditioned:
         x: torch.Tensor,
         z: torch.Tensor,
         extra: torch.Tensor,
+        relative: torch.Tensor,
     ) -> Conditioned:
         """The process whose arrays are in `state`, as equal in memory as in value, on the CPU.
 
@@ -151,15 +161,15 @@ class Conditioned:
             root = as_tensor(state.array("root", n, None))
             excess = as_tensor(state.array("excess", root.shape[-1], root.shape[-1]))
             iterations, residual = state.array("ended", 2).tolist()
-            covariance = _covariance(hyperparameters, x, extra, CPU)
+            covariance = _covariance(hyperparameters, x, extra, relative, CPU)
             found = MatrixFree(covariance, root, excess, int(iterations), residual)
-            return cls(hyperparameters, x, z, extra, found, alpha)
+            return cls(hyperparameters, x, z, extra, relative, found, alpha)
         factor = torch.zeros(n, n, dtype=torch.float64).mT  # column by column, as LAPACK left it
         factor.numpy()[np.tri(n, dtype=bool)] = state.array("factor", n * (n + 1) // 2)
         if not bool((factor.diagonal() > 0).all()):
             raise FileError("expected a Cholesky factor, got one without a positive diagonal")
         jitter = float(state.array("jitter", 1)[0])
-        return cls(hyperparameters, x, z, extra, Dense(factor, jitter), alpha)
+        return cls(hyperparameters, x, z, extra, relative, Dense(factor, jitter), alpha)
 
     def marginals(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(m,) means and (m,) variances of the noise-free values at x."""
@@ -202,9 +212,13 @@ class Conditioned:
         return leave_one_out(precision, self.alpha[rows], self.z[rows])
 
     def noise(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., m), the variance of one measurement at x."""
+        """(..., m), the variance of a new measurement at x."""
         with torch.no_grad():
             return self.hyperparameters.noise.forward(x)
+
+    def noise_of(self, rows: torch.Tensor) -> torch.Tensor:
+        """(m,), the variance of the measurements in `rows`, were they no outliers."""
+        return self.noise(self.x[rows]) * self.relative[rows]
 
     @cached_property
     def _there(self) -> tuple[CoregionalizedKernel, torch.Tensor, torch.Tensor]:
@@ -214,10 +228,14 @@ class Conditioned:
 
 
 def _covariance(
-    hyperparameters: Hyperparameters, x: torch.Tensor, extra: torch.Tensor, device: torch.device
+    hyperparameters: Hyperparameters,
+    x: torch.Tensor,
+    extra: torch.Tensor,
+    relative: torch.Tensor,
+    device: torch.device,
 ) -> Covariance:
     with torch.no_grad():
-        noise = hyperparameters.noise.forward(x) + extra
+        noise = hyperparameters.noise.forward(x) * relative + extra
     return Covariance(_moved(hyperparameters, device), x.to(device), noise.to(device))
 
 

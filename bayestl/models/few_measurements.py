@@ -38,7 +38,8 @@ class FewMeasurements:
 
     Parameters
     ----------
-    z, extra : (n,) values, and the extra noise variance of each
+    z, extra, relative : (n,) values, the extra noise variance of each, and what its other
+        noise variance is relative to the environment's
     lower : rows and columns of the pairs, the lower triangle of an (n, n) matrix
     known : (pairs,) covariance that is there whatever the hyperparameters
     apart : (groups, pairs) squared distances
@@ -49,6 +50,7 @@ class FewMeasurements:
 
     z: np.ndarray
     extra: np.ndarray
+    relative: np.ndarray
     lower: tuple[np.ndarray, np.ndarray]
     known: np.ndarray
     apart: np.ndarray
@@ -64,6 +66,7 @@ class FewMeasurements:
         x: torch.Tensor,
         z: torch.Tensor,
         extra: torch.Tensor | float,
+        relative: torch.Tensor | float = 1.0,
         known: torch.Tensor | float = 0.0,
     ) -> FewMeasurements | None:
         """Of z at x; None if there are many, or several environments or latent functions.
@@ -99,6 +102,7 @@ class FewMeasurements:
         return cls(
             z.numpy(),
             np.broadcast_to(np.asarray(extra, dtype=float), n),
+            np.broadcast_to(np.asarray(relative, dtype=float), n),
             (rows, columns),
             SHARED_OFFSET + OWN_OFFSET + np.broadcast_to(known, (n, n))[rows, columns],
             apart,
@@ -119,7 +123,7 @@ class FewMeasurements:
         )
         matrix = np.zeros((n, n), order="F")
         matrix[self.lower] = between * covariance + self.known
-        matrix[np.diag_indices(n)] += noise + self.extra
+        matrix[np.diag_indices(n)] += noise * self.relative + self.extra
         factor, failed = _potrf(matrix, lower=1, overwrite_a=1)
         if failed:
             return None
@@ -131,7 +135,7 @@ class FewMeasurements:
         upstream = alpha[rows] * alpha[columns] - inverse[self.lower]
         upstream[rows == columns] *= 0.5  # each pair of two stands for both of its orders
         of_between = float(upstream @ covariance)
-        on_diagonal = float(upstream[rows == columns].sum())
+        on_diagonal = float((upstream[rows == columns] * self.relative).sum())
         weighted = np.where(
             self.chosen, self.apart @ (upstream * of_choice), self.apart @ (upstream * of_position)
         )

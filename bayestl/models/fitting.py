@@ -138,10 +138,18 @@ class Hyperparameters(Module):
         self.priors = Priors.of(self)
 
     def covariance(
-        self, x: torch.Tensor, extra: torch.Tensor | float = 0.0, known: Known = 0.0
+        self,
+        x: torch.Tensor,
+        extra: torch.Tensor | float = 0.0,
+        relative: torch.Tensor | float = 1.0,
+        known: Known = 0.0,
     ) -> torch.Tensor:
-        """(n, n), of measurements at x whose noise has `extra` variance, beside a `known` part."""
-        return self.kernel.forward(x, x) + torch.diag(self.noise.forward(x) + extra) + known
+        """(n, n), of measurements at x whose noise variance is `relative` to their environment's.
+
+        Some have `extra` variance beside that, and all a `known` covariance.
+        """
+        noise = self.noise.forward(x) * relative + extra
+        return self.kernel.forward(x, x) + torch.diag(noise) + known
 
     def vector(self) -> np.ndarray:
         """All parameters, one after the other."""
@@ -163,6 +171,7 @@ class Hyperparameters(Module):
         x: torch.Tensor,
         z: torch.Tensor,
         extra: torch.Tensor | float = 0.0,
+        relative: torch.Tensor | float = 1.0,
         known: Known = 0.0,
     ) -> tuple[float, np.ndarray]:
         """Log evidence of z at x + log prior, and its gradient in `vector`, in closed form.
@@ -177,9 +186,9 @@ class Hyperparameters(Module):
         with torch.no_grad():
             covariance, of_kernel = self.kernel.linearized(x)
             noise, of_noise = self.noise.linearized(x)
-            covariance.add_(known).diagonal().add_(noise + extra)
+            covariance.add_(known).diagonal().add_(noise * relative + extra)
             evidence, upstream = log_evidence(covariance, z)
-            found = of_kernel(upstream) | of_noise(upstream.diagonal())
+            found = of_kernel(upstream) | of_noise(upstream.diagonal() * relative)
             gradient = torch.cat([found[p].reshape(-1) for p in self.flat]).numpy()
         prior, of_prior = self.priors.log_density(self.vector())
         return evidence + prior, gradient + of_prior
@@ -189,16 +198,18 @@ class Hyperparameters(Module):
         x: torch.Tensor,
         z: torch.Tensor,
         extra: torch.Tensor | float = 0.0,
+        relative: torch.Tensor | float = 1.0,
         known: Known = 0.0,
     ) -> Objective:
         """`log_posterior` as a function of `vector`, made ready for a search; raises as it does."""
-        few = FewMeasurements.of(self.kernel, self.noise, self.flat, x, z, extra, known)
+        measured = (x, z, extra, relative, known)
+        few = FewMeasurements.of(self.kernel, self.noise, self.flat, *measured)
 
         def log_posterior(vector: np.ndarray) -> tuple[float, np.ndarray]:
             found = few and few.log_evidence(vector)
             if not found:
                 self.move(vector)
-                return self.log_posterior(x, z, extra, known)
+                return self.log_posterior(*measured)
             prior, of_prior = self.priors.log_density(vector)
             return found[0] + prior, found[1] + of_prior
 
@@ -232,6 +243,7 @@ def fit(
     x: torch.Tensor,
     z: torch.Tensor,
     extra: torch.Tensor | float = 0.0,
+    relative: torch.Tensor | float = 1.0,
     known: Known = 0.0,
 ) -> Fit:
     """Move `hyperparameters` to their maximum a posteriori given z at x; see `covariance`.
@@ -241,7 +253,7 @@ def fit(
     """
     _keep_freed_memory()
     best = (math.inf, hyperparameters.vector())
-    log_posterior = hyperparameters.objective(x, z, extra, known)
+    log_posterior = hyperparameters.objective(x, z, extra, relative, known)
 
     def negative(vector: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal best

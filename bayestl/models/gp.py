@@ -18,7 +18,7 @@ from bayestl.data.table import MeasurementTable
 from bayestl.errors import FileError, FitError
 from bayestl.models.blocks import in_blocks
 from bayestl.models.calibration import calibration, miscalibration
-from bayestl.models.conditioning import Conditioned, as_tensor
+from bayestl.models.conditioning import Conditioned, as_tensor, kept_relative
 from bayestl.models.device import afford, device_of
 from bayestl.models.effects import Explained
 from bayestl.models.encoding import Encoding
@@ -36,6 +36,7 @@ from bayestl.models.observations import (
 from bayestl.models.outliers import fit_robustly, unexplained_variance
 from bayestl.models.persistence import save
 from bayestl.models.posterior import Posterior
+from bayestl.models.repeats import noisy_configurations, relative_noise
 from bayestl.models.scaling import Scaling, TransformName
 from bayestl.models.solver import bytes_needed
 from bayestl.models.state import State
@@ -271,7 +272,9 @@ class FittedGP(Explained):
             for place, process in enumerate(processes)
             for name, array in process.to_arrays().items()
         }
-        shared = {name: getattr(self.belief, name).numpy() for name in ("x", "z", "extra")}
+        shared = {
+            name: getattr(self.belief, name).numpy() for name in ("x", "z", "extra", "relative")
+        }
         return State.of(self, plain, shared | arrays)
 
     @classmethod
@@ -281,7 +284,7 @@ class FittedGP(Explained):
         environments = state.values("environments", str)
         z = as_tensor(state.array("z", None))
         x = as_tensor(state.array("x", len(z), encoding.width + 1))
-        extra = as_tensor(state.array("extra", len(z)))
+        extra, relative = as_tensor(state.array("extra", len(z))), kept_relative(state, len(z))
         if not set(x[:, -1].tolist()) <= set(range(len(environments))):
             raise FileError(f"expected measurements in {len(environments)} environments")
         latents, stretch = state.value("latents", int), state.value("stretch", bool)
@@ -294,6 +297,7 @@ class FittedGP(Explained):
                 x,
                 z,
                 extra,
+                relative,
             )
             for place in range(state.value("processes", int))
         ]
@@ -342,7 +346,7 @@ class FittedGP(Explained):
         rows = torch.nonzero(self.belief.x[:, -1] == 0).squeeze(-1)
         with torch.no_grad():
             mean, variance = self.mixture.leave_one_out(rows)
-            least = self.mixture.noise(self.belief.x[rows])
+            least = self.mixture.noise_of(rows)
         expected = torch.maximum(variance - self.belief.extra[rows], least)
         return GaussianMixture.normal(mean, expected)
 
@@ -412,16 +416,17 @@ def infer(
     device: torch.device,
 ) -> tuple[Fit, Conditioned]:
     """Fit the hyperparameters on some rows, then condition on all, or as many as we may."""
-    outcome, extra = fit_robustly(hyperparameters, *seen.take(fitted_rows))
+    relative = relative_noise(seen.x, seen.z)
+    x, z, noise = *seen.take(fitted_rows), relative[fitted_rows]
+    outcome, extra = fit_robustly(hyperparameters, x, z, noise)
     rows = seen.subset(conditioned_rows, seed)
     if len(rows) == len(fitted_rows):
-        belief = Conditioned.on(hyperparameters, *seen.take(rows), extra, device=device)
-        return outcome, belief
-    first = Conditioned.on(hyperparameters, *seen.take(fitted_rows), extra)
-    every = unexplained_variance(first, *seen.take(torch.arange(len(seen.z))))
+        return outcome, Conditioned.on(hyperparameters, x, z, extra, noise, device=device)
+    first = Conditioned.on(hyperparameters, x, z, extra, noise)
+    every = unexplained_variance(first, seen.x, seen.z, relative)
     every[fitted_rows] = extra
-    x, z = seen.take(rows)
-    return outcome, Conditioned.on(hyperparameters, x, z, every[rows], device=device)
+    x, z, noise = *seen.take(rows), relative[rows]
+    return outcome, Conditioned.on(hyperparameters, x, z, every[rows], noise, device=device)
 
 
 def _warnings(
@@ -448,6 +453,7 @@ def _warnings(
 def _details(seen: Observations, outcome: Fit, fitted: int, belief: Conditioned) -> dict[str, Any]:
     hyperparameters = belief.hyperparameters
     kernel, spread = hyperparameters.kernel, seen.scaling.spread
+    noisy = noisy_configurations(belief.x, belief.relative)
     with torch.no_grad():
         lengthscales = [
             dict(
@@ -472,6 +478,9 @@ def _details(seen: Observations, outcome: Fit, fitted: int, belief: Conditioned)
         "outliers": {
             name: int((belief.extra[belief.x[:, -1] == t] > 0).sum())
             for t, name in enumerate(seen.environments)
+        },
+        "own_noise": {
+            name: int((noisy[:, -1] == t).sum()) for t, name in enumerate(seen.environments)
         },
         "lengthscales": lengthscales,
         "loadings": dict(zip(seen.environments, loadings, strict=True)),

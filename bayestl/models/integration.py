@@ -58,8 +58,12 @@ class Mixture:
         return _matched([part.leave_one_out(rows) for part in self.parts])
 
     def noise(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., m), the variance of one measurement at x."""
+        """(..., m), the variance of a new measurement at x."""
         return torch.stack([part.noise(x) for part in self.parts]).mean(0)
+
+    def noise_of(self, rows: torch.Tensor) -> torch.Tensor:
+        """(m,), the variance of the measurements in `rows`, were they no outliers."""
+        return torch.stack([part.noise_of(rows) for part in self.parts]).mean(0)
 
 
 def integrate(best: Conditioned, seed: int) -> Mixture:
@@ -71,12 +75,12 @@ def integrate(best: Conditioned, seed: int) -> Mixture:
     left = max(CURVATURE_ROWS - len(target), CURVATURE_ROWS // 4)
     rows = torch.cat([spaced(target, CURVATURE_ROWS * 3 // 4), spaced(others, left)])
     with one_thread():
-        log_posterior = best.hyperparameters.at(best.hyperparameters.vector()).objective(
-            best.x[rows], best.z[rows], best.extra[rows]
-        )
+        measured = (part[rows] for part in (best.x, best.z, best.extra, best.relative))
+        centre = best.hyperparameters.vector()
+        log_posterior = best.hyperparameters.at(centre).objective(*measured)
         parts = [
             part
-            for vector in draws(log_posterior, best.hyperparameters.vector(), pairs, seed)
+            for vector in draws(log_posterior, centre, pairs, seed)
             if (part := _conditioned(best, vector)) is not None
         ]
     return Mixture(tuple(parts) or (best,))
@@ -133,6 +137,7 @@ def _conditioned(best: Conditioned, vector: np.ndarray) -> Conditioned | None:
     """The process with other hyperparameters; None where its covariance cannot be factorised."""
     try:
         there = best.hyperparameters.at(vector)
-        return Conditioned.on(there, best.x, best.z, best.extra, device=best.device)
+        measured = (best.x, best.z, best.extra, best.relative)
+        return Conditioned.on(there, *measured, device=best.device)
     except FitError:
         return None

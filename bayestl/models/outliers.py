@@ -30,22 +30,31 @@ def gain(error: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
 
 
 def fit_robustly(
-    hyperparameters: Hyperparameters, x: torch.Tensor, z: torch.Tensor, known: Known = 0.0
+    hyperparameters: Hyperparameters,
+    x: torch.Tensor,
+    z: torch.Tensor,
+    relative: torch.Tensor,
+    known: Known = 0.0,
 ) -> tuple[Fit, torch.Tensor]:
     """Fit, find the outliers, and where there are any fit once more without their pull.
 
-    Returns how the last fit ended and the (n,) extra noise variance.
+    Of measurements whose noise is (n,) `relative` to their environments' (see `repeats`). Returns
+    how the last fit ended and the (n,) extra noise variance.
     """
-    outcome = fit(hyperparameters, x, z, known=known)
-    extra = extra_variance(hyperparameters, x, z, known)
+    outcome = fit(hyperparameters, x, z, relative=relative, known=known)
+    extra = extra_variance(hyperparameters, x, z, relative, known)
     if bool(extra.any()):
-        outcome = fit(hyperparameters, x, z, extra, known)
-        extra = extra_variance(hyperparameters, x, z, known)
+        outcome = fit(hyperparameters, x, z, extra, relative, known)
+        extra = extra_variance(hyperparameters, x, z, relative, known)
     return outcome, extra
 
 
 def extra_variance(
-    hyperparameters: Hyperparameters, x: torch.Tensor, z: torch.Tensor, known: Known = 0.0
+    hyperparameters: Hyperparameters,
+    x: torch.Tensor,
+    z: torch.Tensor,
+    relative: torch.Tensor,
+    known: Known = 0.0,
 ) -> torch.Tensor:
     """(n,) extra noise variance of each measurement, 0 for nearly all, hyperparameters held.
 
@@ -55,7 +64,7 @@ def extra_variance(
     environment = x[:, -1].long()
     allowed = torch.bincount(environment) // MOST
     with torch.no_grad():
-        covariance = hyperparameters.covariance(x, known=known)
+        covariance = hyperparameters.covariance(x, relative=relative, known=known)
         while bool(allowed.sum() > 0):
             factor, _ = cholesky(covariance + torch.diag(extra))
             inverse = torch.cholesky_inverse(factor)
@@ -73,9 +82,11 @@ def extra_variance(
     return extra
 
 
-def unexplained_variance(belief: Conditioned, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+def unexplained_variance(
+    belief: Conditioned, x: torch.Tensor, z: torch.Tensor, relative: torch.Tensor
+) -> torch.Tensor:
     """(m,) extra noise variance of measurements that `belief` has not seen."""
     mean, variance = belief.marginals(x)
-    variance = variance + belief.noise(x)
+    variance = variance + belief.noise(x) * relative
     outlying = gain(z - mean, variance) > RARE
     return torch.where(outlying, (z - mean) ** 2 - variance, 0.0)

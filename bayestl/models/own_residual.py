@@ -72,7 +72,7 @@ def with_own_residual(block: TargetBlock) -> tuple[TargetBlock, Fit | None]:
     best = Hyperparameters(CoregionalizedKernel(block.prior.groups, 1), EnvironmentNoise(1))
     with torch.no_grad():  # about as large as the mixture found it, which shortens the search
         best.kernel.raw_amplitude.add_(judged.typical.residual.clamp_min(LEAST).log().squeeze())
-    outcome, extra = fit_robustly(best, judged.x, judged.left, judged.known)
+    outcome, extra = fit_robustly(best, judged.x, judged.left, judged.relative, judged.known)
     own = given.parts([best])
     if not own:
         return block, outcome
@@ -81,7 +81,8 @@ def with_own_residual(block: TargetBlock) -> tuple[TargetBlock, Fit | None]:
     weights = trimmed(stacking_weights(errors.numpy(), between.numpy(), len(every), PRIOR))
     pairs = min(DRAWS, int(MAX_ELEMENTS // len(every) ** 2)) // 2
     if weights[1] > MINOR and pairs:
-        objective = best.at(best.vector()).objective(judged.x, judged.left, extra, judged.known)
+        measured = (judged.x, judged.left, extra, judged.relative, judged.known)
+        objective = best.at(best.vector()).objective(*measured)
         drawn = [best.at(vector) for vector in draws(objective, best.vector(), pairs, SEED)]
         own = given.parts(drawn) or own
     mixed = [
@@ -110,6 +111,7 @@ class _Given:
     typical : one hypothesis
     x : (n, d) inputs
     left : (n,), of the measurements what the template's mean leaves
+    relative : (n,) noise variances, relative to a new measurement's
     known : (n, n) covariance of the terms that are there
     """
 
@@ -117,6 +119,7 @@ class _Given:
     typical: Hypotheses
     x: torch.Tensor
     left: torch.Tensor
+    relative: torch.Tensor
     known: torch.Tensor
 
     @classmethod
@@ -132,6 +135,7 @@ class _Given:
             typical,
             with_zero(view.x),
             block.z[rows] - template.mean(view, typical.oddness)[0],
+            block.relative[rows],
             combined(template.factors(rest), template.terms(view, view))[0],
         )
 
@@ -141,7 +145,10 @@ class _Given:
         But those whose covariance cannot be factorised.
         """
         with torch.no_grad():
-            every = [each.covariance(self.x, known=self.known) for each in alternatives]
+            every = [
+                each.covariance(self.x, relative=self.relative, known=self.known)
+                for each in alternatives
+            ]
         found = Explanation.of(torch.stack(every), self.left.repeat(len(every), 1))
         none = torch.zeros(1, dtype=torch.float64)
         return tuple(

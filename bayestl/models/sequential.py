@@ -25,7 +25,7 @@ from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError
 from bayestl.models.blocks import in_blocks
 from bayestl.models.calibration import calibration, miscalibration
-from bayestl.models.conditioning import Conditioned, as_tensor
+from bayestl.models.conditioning import Conditioned, as_tensor, kept_relative
 from bayestl.models.device import CPU, afford, device_of
 from bayestl.models.effects import Explained
 from bayestl.models.encoding import Encoding
@@ -41,6 +41,7 @@ from bayestl.models.own_residual import with_own_residual
 from bayestl.models.persistence import save
 from bayestl.models.placing import Placing
 from bayestl.models.posterior import Posterior
+from bayestl.models.repeats import noisy_configurations, relative_noise
 from bayestl.models.scaling import Scaling, TransformName
 from bayestl.models.solver import bytes_needed
 from bayestl.models.source_block import SourceBlock, SourceView, with_zero
@@ -294,6 +295,7 @@ class FittedSequentialGP(Explained):
         }
         arrays = {
             "z": block.z.numpy(),
+            "relative": block.relative.numpy(),
             "related": block.related.numpy(),
             "templates": block.templates.numpy(),
             "log_related": prior.log_related.numpy(),
@@ -302,7 +304,7 @@ class FittedSequentialGP(Explained):
             "measured.odd": block.measured.odd.numpy(),
         }
         for s, process in enumerate(prior.sources.processes):
-            own = {name: getattr(process, name).numpy() for name in ("x", "z", "extra")}
+            own = {name: getattr(process, name).numpy() for name in ("x", "z", "extra", "relative")}
             own |= {"odd": prior.sources.odd[s].numpy(), **process.to_arrays()}
             own["half"] = block.measured.halves[s].to(CPU).numpy()
             arrays |= {f"source{s}.{name}": array for name, array in own.items()}
@@ -343,6 +345,7 @@ class FittedSequentialGP(Explained):
                     as_tensor(own.array("x", m, width + 1)),
                     source_z,
                     as_tensor(own.array("extra", m)),
+                    kept_relative(own, m),
                 )
             )
             odd.append(as_tensor(own.array("odd", m)))
@@ -364,6 +367,7 @@ class FittedSequentialGP(Explained):
             prior,
             measured,
             z,
+            kept_relative(state, n),
             tuple(
                 _part(state.within(f"part{p}."), prior, n, own)
                 for p, own in enumerate(_own_parts(state))
@@ -493,7 +497,8 @@ def _conditioned(
     in_target = torch.nonzero(seen.is_target).squeeze(-1)
     x, z = seen.take(spaced(in_target, LARGEST_SOURCE))
     with one_thread():
-        block, search = with_own_residual(TargetBlock.conditioned(prior, x[:, :-1], z))
+        block = TargetBlock.conditioned(prior, x[:, :-1], z, relative_noise(x, z))
+        block, search = with_own_residual(block)
     details = _details(seen, block, fits, search)
     if len(z):
         left_out = block.leave_one_out()
@@ -534,10 +539,9 @@ def _details(
         relation.name: float(block.related[prior.related.relation == position].sum())
         for position, relation in enumerate(RELATIONS)
     }
-    processes = zip(sources, prior.sources.processes, strict=True)
+    processes = list(zip(sources, prior.sources.processes, strict=True))
     noise = {seen.environments[0]: block.noise_variance}
     noise |= {n: p.hyperparameters.noise.variance[0].item() for n, p in processes}
-    processes = zip(sources, prior.sources.processes, strict=True)
     groups = [group.name for group in seen.encoding.groups]
     every = torch.eye(len(sources), dtype=torch.float64)
     return {
@@ -553,11 +557,13 @@ def _details(
             seen.environments[0]: block.outliers,
             **{n: int((p.extra > 0).sum()) for n, p in processes},
         },
-        "noise": {name: spread * variance**0.5 for name, variance in noise.items()},
-        "conditioned_on": {
-            n: len(p.z) for n, p in zip(sources, prior.sources.processes, strict=True)
+        "own_noise": {
+            seen.environments[0]: len(noisy_configurations(block.measured.x, block.relative)),
+            **{n: len(noisy_configurations(p.x, p.relative)) for n, p in processes},
         },
-        "solved": {n: p.solved for n, p in zip(sources, prior.sources.processes, strict=True)},
+        "noise": {name: spread * variance**0.5 for name, variance in noise.items()},
+        "conditioned_on": {n: len(p.z) for n, p in processes},
+        "solved": {n: p.solved for n, p in processes},
         "lengthscales": {
             name: dict(zip(groups, prior.sources.lengthscales(row).tolist(), strict=True))
             for name, row in zip(sources, every, strict=True)

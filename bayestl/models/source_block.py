@@ -229,10 +229,10 @@ def _options(process: Conditioned) -> OptionKernel:
 def _odd(process: Conditioned) -> torch.Tensor:
     """(m,), noise variance times K^-1 z: what the smooth mean leaves of each measurement.
 
-    The whole of it, (noise + extra) K^-1 z, for all but outliers, which count for as little here
-    as they do in the mean.
+    The whole of it, (noise + extra) K^-1 z, for all but outliers and noisy configurations, which
+    count for as little here as they do in the mean.
     """
-    left = process.noise(process.x) * process.alpha
+    left = process.noise(process.x) * process.relative.clamp_max(1.0) * process.alpha
     _, group = torch.unique(process.x, dim=0, return_inverse=True)
     count = torch.bincount(group).to(left.dtype)
     return (torch.zeros_like(count).index_add_(0, group, left) / count)[group]

@@ -145,7 +145,8 @@ class TargetPrior:
         process = self.sources.processes[source]
         rows = spaced(torch.arange(len(process.z)), PSEUDO_ROWS)
         others = replace(self, sources=self.sources.without(source))
-        block = TargetBlock.conditioned(others, process.x[rows, :-1], process.z[rows])
+        x, z, relative = process.x[rows, :-1], process.z[rows], process.relative[rows]
+        block = TargetBlock.conditioned(others, x, z, relative)
         return block.related + block.unrelated * self.log_related.exp(), block.scales
 
     def on(self, option: str, scale: Scale) -> TargetPrior:
@@ -328,9 +329,10 @@ class Part:
         log_prior: torch.Tensor,
         view: SourceView,
         z: torch.Tensor,
+        relative: torch.Tensor | float = 1.0,
     ) -> Part:
-        """The hypotheses given z at the configurations of `view`."""
-        return cls.of(template, given, log_prior, _explained(template, given, view, z))
+        """The hypotheses given z at the configurations of `view`, with `relative` noise."""
+        return cls.of(template, given, log_prior, _explained(template, given, view, z, relative))
 
     @classmethod
     def of(
@@ -351,10 +353,12 @@ class Part:
         prior = combined(factors, self.template.diagonal_terms(view))
         return mean, (prior - (cross * (self.inverse @ cross)).sum(-2)).clamp_min(0.0)
 
-    def leave_one_out(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def leave_one_out(
+        self, z: torch.Tensor, relative: torch.Tensor | float = 1.0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """(k, n) means and variances of each measurement given all others, as if no outlier."""
         variance = 1.0 / self.inverse.diagonal(dim1=-2, dim2=-1)
-        least = self.given.noise.square().unsqueeze(-1)
+        least = self.given.noise.square().unsqueeze(-1) * relative
         return z - self.alpha * variance, torch.maximum(variance - self.extra, least)
 
 
@@ -436,11 +440,15 @@ class Explanation:
 
 
 def _explained(
-    template: Template, given: Hypotheses, view: SourceView, z: torch.Tensor
+    template: Template,
+    given: Hypotheses,
+    view: SourceView,
+    z: torch.Tensor,
+    relative: torch.Tensor | float,
 ) -> Explanation:
     """How well hypotheses explain z at the configurations of `view`."""
     covariance = combined(template.factors(given), template.terms(view, view))
-    covariance.diagonal(dim1=-2, dim2=-1).add_(given.noise.square().unsqueeze(-1))
+    covariance.diagonal(dim1=-2, dim2=-1).add_(given.noise.square().unsqueeze(-1) * relative)
     return Explanation.of(covariance, z - template.mean(view, given.oddness))
 
 
@@ -459,6 +467,7 @@ class TargetBlock:
     prior : what was believed before
     measured : what the sources say where the target was measured
     z : (n,) standardised measurements
+    relative : (n,) the noise variance of each relative to the target's; see `repeats`
     parts : the hypotheses that are kept, by template
     outliers : the expected number of outliers among the measurements
     outlier_variance : of a further one
@@ -471,6 +480,7 @@ class TargetBlock:
     prior: TargetPrior
     measured: SourceView
     z: torch.Tensor
+    relative: torch.Tensor
     parts: tuple[Part, ...]
     outliers: float
     outlier_variance: float
@@ -480,20 +490,29 @@ class TargetBlock:
     scales: Scales = field(default_factory=dict)
 
     @classmethod
-    def conditioned(cls, prior: TargetPrior, x: torch.Tensor, z: torch.Tensor) -> TargetBlock:
-        """The target given z at (n, p) features x, each option on the likeliest scale.
+    def conditioned(
+        cls,
+        prior: TargetPrior,
+        x: torch.Tensor,
+        z: torch.Tensor,
+        relative: torch.Tensor | None = None,
+    ) -> TargetBlock:
+        """The target given z at (n, p) features x, measured with `relative` noise.
+
+        Each option on the likeliest scale.
 
         Raises
         ------
         FitError
             If no hypothesis can be conditioned on, which finite values do not bring about.
         """
+        relative = torch.ones_like(z) if relative is None else relative
         rows = spaced(torch.arange(len(z)), JUDGED_ROWS)
-        prior, scales = _on_likeliest_scales(prior, x[rows].contiguous(), z[rows])
+        judged = (z[rows], relative[rows])
+        prior, scales = _on_likeliest_scales(prior, x[rows].contiguous(), *judged)
         measured = prior.sources.at(x.contiguous())
-        seen, judged = measured.rows(rows), z[rows]
         kept, templates, logs, outliers, extra = [], [], [], [], []
-        for row, template, log, found in _weighed(prior, seen, judged):
+        for row, template, log, found in _weighed(prior, measured.rows(rows), *judged):
             kept.append(row)
             templates.append(template)
             logs.append(log)
@@ -504,15 +523,15 @@ class TargetBlock:
             raise FitError("no relation of the target to its sources could be conditioned on")
         posterior = torch.softmax(every, 0)
         shares = posterior.split([len(log) for log in logs])
-        count = float(posterior @ torch.cat(outliers)) * len(z) / max(len(judged), 1)
-        variance = float(posterior @ torch.cat(extra)) * len(z) / max(len(judged), 1)
+        count = float(posterior @ torch.cat(outliers)) * len(z) / max(len(rows), 1)
+        variance = float(posterior @ torch.cat(extra)) * len(z) / max(len(rows), 1)
         by_template = torch.zeros(len(prior.templates()[1]), dtype=torch.float64)
         by_template[kept] = torch.stack([share.sum() for share in shares])
         related = [s for s, t in zip(shares, templates, strict=True) if bool(t.weights.any())]
         most = max(1, min(MOST, int(MAX_ELEMENTS // max(len(z), 1) ** 2)))
         chosen = representatives(posterior, most).split([len(log) for log in logs])
         parts = [
-            _part(prior, template, share, measured, z)
+            _part(prior, template, share, measured, z, relative)
             for template, share in zip(templates, chosen, strict=True)
             if bool(share.any())
         ]
@@ -520,6 +539,7 @@ class TargetBlock:
             prior,
             measured,
             z,
+            relative,
             tuple(parts),
             count,
             variance / count if count > 0.5 else 1.0,
@@ -541,7 +561,7 @@ class TargetBlock:
 
     @property
     def noise_variance(self) -> float:
-        """Of a measurement that is no outlier."""
+        """Of a new measurement that is no outlier."""
         squares = torch.cat([part.given.noise.square() for part in self.parts])
         return float(self.weights @ squares)
 
@@ -570,7 +590,7 @@ class TargetBlock:
 
     def leave_one_out(self) -> GaussianMixture:
         """Each measurement given all others, with the weights of the hypotheses held."""
-        moments = [part.leave_one_out(self.z) for part in self.parts]
+        moments = [part.leave_one_out(self.z, self.relative) for part in self.parts]
         return self._with_outliers(
             torch.cat([m for m, _ in moments]), torch.cat([v for _, v in moments])
         )
@@ -638,7 +658,7 @@ class TargetBlock:
 
 
 def _on_likeliest_scales(
-    prior: TargetPrior, x: torch.Tensor, z: torch.Tensor
+    prior: TargetPrior, x: torch.Tensor, z: torch.Tensor, relative: torch.Tensor
 ) -> tuple[TargetPrior, Scales]:
     """The prior with the options on the scales that explain z best, and the odds of each option's.
 
@@ -653,7 +673,7 @@ def _on_likeliest_scales(
         chosen = placed.chosen_scales
         if (key := frozenset(chosen.items())) not in known:
             chances = [of[chosen.get(option, "value")] for option, of in prior.scales.items()]
-            known[key] = sum(map(math.log, chances)) + _log_evidence(placed, x, z)
+            known[key] = sum(map(math.log, chances)) + _log_evidence(placed, x, z, relative)
         return known[key]
 
     best = max((prior.all_on(scale) for scale in PRIOR), key=score)
@@ -670,34 +690,41 @@ def _on_likeliest_scales(
     return best, scales
 
 
-def _log_evidence(prior: TargetPrior, x: torch.Tensor, z: torch.Tensor) -> float:
+def _log_evidence(
+    prior: TargetPrior, x: torch.Tensor, z: torch.Tensor, relative: torch.Tensor
+) -> float:
     """Of z at x, over all templates and hypotheses."""
-    logs = [log for _, _, log, _ in _weighed(prior, prior.sources.at(x), z)]
+    logs = [log for _, _, log, _ in _weighed(prior, prior.sources.at(x), z, relative)]
     return torch.logsumexp(torch.cat(logs), 0).item()
 
 
 def _weighed(
-    prior: TargetPrior, view: SourceView, z: torch.Tensor
+    prior: TargetPrior, view: SourceView, z: torch.Tensor, relative: torch.Tensor
 ) -> Iterator[tuple[int, Template, torch.Tensor, Explanation]]:
     """Each template that is looked at closely: its position, and how its hypotheses explain z.
 
     With the logarithm of prior times evidence of each.
     """
     weights, log_shares = prior.templates()
-    for row in _screened(prior, weights, view, z).tolist():
+    for row in _screened(prior, weights, view, z, relative).tolist():
         template = Template.of(prior, weights[row])
         given, share = prior.hypotheses(template)
-        found = _explained(template, given, view, z)
+        found = _explained(template, given, view, z, relative)
         yield row, template, log_shares[row] + share + found.evidence, found
 
 
 def _part(
-    prior: TargetPrior, template: Template, share: torch.Tensor, view: SourceView, z: torch.Tensor
+    prior: TargetPrior,
+    template: Template,
+    share: torch.Tensor,
+    view: SourceView,
+    z: torch.Tensor,
+    relative: torch.Tensor,
 ) -> Part:
     """The hypotheses of a template that have a share of the answer, with that as their weight."""
     rows = torch.nonzero(share).squeeze(-1)
     given, log_prior = prior.hypotheses(template)
-    part = Part.conditioned(template, given.rows(rows), log_prior[rows], view, z)
+    part = Part.conditioned(template, given.rows(rows), log_prior[rows], view, z, relative)
     return replace(part, log_weights=share[rows].log())
 
 
@@ -722,7 +749,11 @@ def representatives(posterior: torch.Tensor, most: int) -> torch.Tensor:
 
 
 def _screened(
-    prior: TargetPrior, weights: torch.Tensor, measured: SourceView, z: torch.Tensor
+    prior: TargetPrior,
+    weights: torch.Tensor,
+    measured: SourceView,
+    z: torch.Tensor,
+    relative: torch.Tensor,
 ) -> torch.Tensor:
     """The positions of the templates that are looked at closely: all, unless they are many."""
     count = len(prior.sources)
@@ -732,7 +763,7 @@ def _screened(
     given, share = prior.related.rows(simple), prior.log_related[simple]
     scores = []
     for row in range(1, count + 1):
-        found = _explained(Template.of(prior, weights[row]), given, measured, z)
+        found = _explained(Template.of(prior, weights[row]), given, measured, z, relative)
         scores.append(torch.logsumexp(share + found.evidence, 0))
     best = torch.topk(torch.stack(scores), MOST_TEMPLATES).indices.sort().values + 1
     return torch.cat([torch.tensor([0]), best, torch.tensor([count + 1])])

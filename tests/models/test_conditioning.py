@@ -45,6 +45,18 @@ def test_without_a_matrix_it_answers_the_same(free, exact, asked):
     assert_alike(free.leave_one_out(rows), exact.leave_one_out(rows))
 
 
+def test_noise_may_differ_from_row_to_row(exact, asked):
+    relative = torch.linspace(1.0, 6.0, 50, dtype=torch.float64)
+    given = exact.hyperparameters, exact.x, exact.z
+    found = Conditioned.on(*given, None, relative)
+    expected = Conditioned.on(*given, exact.noise(exact.x) * (relative - 1.0))
+    assert_alike(found.marginals(asked), expected.marginals(asked))
+    rows = torch.tensor([1, 48])
+    assert_alike(found.leave_one_out(rows), expected.leave_one_out(rows))
+    assert_alike(found.noise_of(rows), exact.noise(exact.x[rows]) * relative[rows])
+    assert_alike(found.noise(asked), exact.noise(asked))  # of a new measurement
+
+
 def test_both_are_differentiable_in_what_is_asked(free, exact, asked):
     slopes = []
     for process in (free, exact):
@@ -79,7 +91,7 @@ def test_it_tells_how_it_was_solved(exact, free, monkeypatch):
 def test_without_a_matrix_it_is_kept_to_the_last_bit(free, asked, groups):
     state = State({}, free.to_arrays())
     like = Hyperparameters(CoregionalizedKernel(groups, 1), EnvironmentNoise(1))
-    found = Conditioned.from_arrays(state, like, free.x, free.z, free.extra)
+    found = Conditioned.from_arrays(state, like, free.x, free.z, free.extra, free.relative)
     assert all(map(torch.equal, found.marginals(asked), free.marginals(asked)))
     assert found.solved == free.solved
     rows = torch.tensor([0, 30])
@@ -97,6 +109,7 @@ def test_it_takes_and_gives_tensors_on_the_cpu(exact, asked, monkeypatch):
         exact.x,
         exact.z,
         exact.extra,
+        exact.relative,
         solvers.Dense(factor, 0.0),
         exact.alpha,
         meta,

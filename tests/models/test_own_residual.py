@@ -82,7 +82,9 @@ def test_an_own_part_is_a_process_with_its_covariance(blocks):
     _, after = blocks
     part = next(part for part in after.parts if part.template.own)
     none = torch.zeros(1, dtype=torch.float64)
-    again = Part.conditioned(part.template, part.given, none, after.measured, after.z)
+    again = Part.conditioned(
+        part.template, part.given, none, after.measured, after.z, after.relative
+    )
     torch.testing.assert_close(part.alpha, again.alpha)
     torch.testing.assert_close(part.inverse, again.inverse)
     assert torch.equal(part.extra > 0, again.extra > 0)

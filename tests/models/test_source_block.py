@@ -81,6 +81,15 @@ def test_of_repeats_it_is_the_average_and_outliers_are_held_back(make_process):
     assert abs(found[6].item()) < 0.05 * abs((z - smooth)[6].item())
 
 
+def test_noisy_configurations_are_held_back_as_far_as_they_are_noisy(make_process):
+    process = make_process(20, 0)
+    relative = torch.linspace(0.2, 8.0, 20, dtype=torch.float64)
+    found = Conditioned.on(process.hyperparameters, process.x, process.z, None, relative)
+    odd = SourceBlock.of([found]).at(found.x[:, :-1]).odd[:, 0]
+    left = (found.z - found.marginals(found.x)[0]) / relative.clamp_min(1.0)
+    torch.testing.assert_close(odd, left, atol=1e-9, rtol=1e-7)
+
+
 def test_configurations_are_found_wherever_they_are_asked(block, x):
     process = block.processes[1]
     asked = torch.cat([x[:4], process.x[5:7, :-1], x[4:], process.x[:1, :-1]])

@@ -225,6 +225,30 @@ def test_left_out_is_as_if_it_had_not_been_measured(weights, prior, measured, no
 
 
 @TEMPLATES
+def test_noise_may_differ_from_row_to_row(weights, prior, measured, no_outliers):
+    x, z = measured
+    relative = torch.linspace(0.1, 6.0, len(z), dtype=torch.float64)
+    template, given, log_prior = hypotheses(prior, weights)
+    seen = prior.sources.at(x)
+    part = Part.conditioned(template, given, log_prior, seen, z, relative)
+    for row in range(len(given)):
+        book = Textbook(prior, weights, given, row)
+        mean, total = book.mean(x.numpy()), book.covariance(x.numpy(), x.numpy())
+        total = total + np.diag(book.given["noise"] ** 2 * relative.numpy())
+        evidence = multivariate_normal(mean, total).logpdf(z.numpy())
+        found = (part.log_weights[row] - log_prior[row]).item()
+        assert found == pytest.approx(evidence, abs=1e-3)
+    means, variances = part.leave_one_out(z, relative)
+    rest = torch.arange(1, len(z))
+    seen = prior.sources.at(x[rest])
+    without = Part.conditioned(template, given, log_prior, seen, z[rest], relative[rest])
+    mean, variance = without.marginals(seen, prior.sources.at(x[:1]))
+    torch.testing.assert_close(means[:, 0], mean[:, 0], atol=1e-6, rtol=1e-6)
+    expected = variance[:, 0] + given.noise.square() * relative[0]
+    torch.testing.assert_close(variances[:, 0], expected, atol=1e-6, rtol=1e-5)
+
+
+@TEMPLATES
 def test_outliers_are_as_if_factorised_anew(weights, prior, measured):
     x, z = measured
     x, z = torch.cat([x, x + 0.01]), torch.cat([z, z])
