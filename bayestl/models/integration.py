@@ -87,7 +87,11 @@ def integrate(best: Conditioned, seed: int) -> Mixture:
 
 
 def draws(
-    log_posterior: Objective, centre: np.ndarray, pairs: int, seed: int
+    log_posterior: Objective,
+    centre: np.ndarray,
+    pairs: int,
+    seed: int,
+    least_precision: float = LEAST_PRECISION,
 ) -> Iterator[np.ndarray]:
     """Antithetic pairs of (k,) vectors from the Gaussian around the maximum of a log posterior.
 
@@ -98,7 +102,7 @@ def draws(
     steps = STEP * np.eye(len(centre))
     curvature = np.stack([(here - log_posterior(centre + step)[1]) / STEP for step in steps])
     precision, axes = torch.linalg.eigh(torch.from_numpy((curvature + curvature.T) / 2.0))
-    root = axes / precision.clamp_min(LEAST_PRECISION).sqrt() @ axes.mT
+    root = axes / precision.clamp_min(least_precision).sqrt() @ axes.mT
     generator = torch.Generator().manual_seed(seed)
     directions = torch.randn(pairs, len(centre), generator=generator, dtype=torch.float64)
     for direction in directions:

@@ -51,8 +51,9 @@ ENOUGH = 10
 PRIOR = np.array([3.0, 1.0])
 """What the prior on the weights is worth, in measurements: of the mixture, and of this."""
 
-MINOR = 0.2
-"""With no more weight the likeliest hyperparameters stand alone."""
+PRECISION = 4.0
+"""Least precision of a hyperparameter's logarithm: where the measurements say little of it, draws
+further off would be of processes that explain nothing."""
 
 SEED = 0
 """Of the directions in which hyperparameters are drawn, always the same."""
@@ -73,18 +74,12 @@ def with_own_residual(block: TargetBlock) -> tuple[TargetBlock, Fit | None]:
     with torch.no_grad():  # about as large as the mixture found it, which shortens the search
         best.kernel.raw_amplitude.add_(judged.typical.residual.clamp_min(LEAST).log().squeeze())
     outcome, extra = fit_robustly(best, judged.x, judged.left, judged.relative, judged.known)
-    own = given.parts([best])
+    own = given.parts(_alternatives(best, judged, extra, len(every)))
     if not own:
         return block, outcome
     left_out = [replace(block, parts=parts).leave_one_out() for parts in (block.parts, own)]
     errors, between = distances(left_out, block.z)
     weights = trimmed(stacking_weights(errors.numpy(), between.numpy(), len(every), PRIOR))
-    pairs = min(DRAWS, int(MAX_ELEMENTS // len(every) ** 2)) // 2
-    if weights[1] > MINOR and pairs:
-        measured = (judged.x, judged.left, extra, judged.relative, judged.known)
-        objective = best.at(best.vector()).objective(*measured)
-        drawn = [best.at(vector) for vector in draws(objective, best.vector(), pairs, SEED)]
-        own = given.parts(drawn) or own
     mixed = [
         part
         for share, parts in zip(weights.tolist(), (block.parts, own), strict=True)
@@ -92,6 +87,19 @@ def with_own_residual(block: TargetBlock) -> tuple[TargetBlock, Fit | None]:
         for part in _scaled(parts, share)
     ]
     return replace(block, parts=tuple(mixed)), outcome
+
+
+def _alternatives(
+    best: Hyperparameters, judged: _Given, extra: torch.Tensor, count: int
+) -> list[Hyperparameters]:
+    """Some around the likeliest, or it alone where `count` measurements make more too costly."""
+    pairs = min(DRAWS, int(MAX_ELEMENTS // count**2)) // 2
+    if not pairs:
+        return [best]
+    objective = best.at(best.vector()).objective(
+        judged.x, judged.left, extra, judged.relative, judged.known
+    )
+    return [best.at(v) for v in draws(objective, best.vector(), pairs, SEED, PRECISION)]
 
 
 def _scaled(parts: Sequence[Part], share: float) -> list[Part]:
