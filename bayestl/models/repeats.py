@@ -72,7 +72,8 @@ def relative_noise(x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
 
 def noisy_configurations(x: torch.Tensor, relative: torch.Tensor) -> torch.Tensor:
     """(k, d), the inputs among (n, d) whose noise is one of their own, larger or smaller."""
-    return torch.unique(x[relative != 1], dim=0)
+    own = x[relative != 1]
+    return torch.unique(own, dim=0) if own.shape[-1] else own[:1]
 
 
 def _within(which: np.ndarray, z: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ the mean of one or two target points would be a poor thing to subtract.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -77,11 +78,13 @@ class Scaling:
             )
         g = np.log(values) if log else values
         groups = [g[environments == name] for name in dict.fromkeys(environments.tolist())]
-        size = 1.0 if log else float(np.abs(g).mean())
+        size = 1.0 if log else math.fsum(np.abs(g)) / len(g)
         unit = TYPICAL_SPREAD * (size if size > _SMALLEST else 1.0)
-        squares = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
-        spread = np.sqrt((unit**2 + squares) / (1 + len(g) - len(groups)))
-        centre = float(np.mean([group.mean() for group in groups]))
+        # exact sums, so that the order of rows moves no bit of what follows
+        means = [math.fsum(group) / len(group) for group in groups]
+        apart = np.concatenate([group - mean for group, mean in zip(groups, means, strict=True)])
+        spread = np.sqrt((unit**2 + math.fsum(apart**2)) / (1 + len(g) - len(groups)))
+        centre = math.fsum(means) / len(means)
         return cls(log, centre, max(float(spread), least * unit))
 
     def scale(self, values: np.ndarray) -> np.ndarray:

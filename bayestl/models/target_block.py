@@ -256,7 +256,8 @@ class Template:
     def diagonal_terms(self, view: View) -> list[torch.Tensor]:
         """The same of a covariance's diagonal, each (n,)."""
         ones = torch.ones(len(view.x), dtype=torch.float64)
-        residuals = [ones * r[0, 0] for r in self._residuals(view.x[:1], view.x[:1])]  # everywhere
+        anywhere = view.x.new_zeros(1, view.x.shape[-1])  # as large as everywhere
+        residuals = [ones * each[0, 0] for each in self._residuals(anywhere, anywhere)]
         if not bool(self.weights.any()):
             return [torch.zeros_like(ones), ones, *residuals]
         level, contrasts = self.features(view)
