@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -115,15 +115,22 @@ class Priors:
         growth = np.exp(vector[p])
         logs = np.log(growth + LEAST)
         z = (logs - self.location[p]) / self.scale[p]
-        normal = -0.5 * z**2 - logs - np.log(self.scale[p]) - 0.5 * math.log(2.0 * math.pi)
+        normal = -0.5 * z**2 - logs
         gradient = np.empty_like(vector)
         gradient[p] = -(z / self.scale[p] + 1.0) * growth / (growth + LEAST)
         v = self.freedom[t]
         z = (vector[t] - self.location[t]) / self.scale[t]
-        student = gammaln((v + 1.0) / 2.0) - gammaln(v / 2.0) - 0.5 * np.log(math.pi * v)
-        student += -np.log(self.scale[t]) - 0.5 * (v + 1.0) * np.log1p(z**2 / v)
+        student = -0.5 * (v + 1.0) * np.log1p(z**2 / v)
         gradient[t] = -(v + 1.0) * z / (v + z**2) / self.scale[t]
-        return float(normal.sum() + student.sum()), gradient
+        return float(normal.sum() + student.sum()) + self._constant, gradient
+
+    @cached_property
+    def _constant(self) -> float:
+        """What of the log density no parameter changes."""
+        v = self.freedom[~self.positive]
+        student = gammaln((v + 1.0) / 2.0) - gammaln(v / 2.0) - 0.5 * np.log(math.pi * v)
+        normal = self.positive.sum() * 0.5 * math.log(2.0 * math.pi)
+        return float(student.sum() - normal - np.log(self.scale).sum())
 
 
 class Hyperparameters(Module):

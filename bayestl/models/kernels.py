@@ -13,6 +13,7 @@ estimate stays when there are no data.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -264,6 +265,11 @@ class OptionKernel(Kernel):
                 return WithMainEffects.apply(chosen, apart, main)  # type: ignore[return-value]
             return with_main_effects(chosen, apart, main)
         return self._in_strips(ones, others)
+
+    def copied(self) -> OptionKernel:
+        """The same with parameters of its own; what never changes is shared."""
+        shared = [module for module in self.modules() if module is not self]
+        return copy.deepcopy(self, {id(part): part for part in (*shared, *self.buffers())})
 
     def interactions(
         self, x1: torch.Tensor, x2: torch.Tensor, stretches: Sequence[float]

@@ -74,7 +74,7 @@ def with_own_residual(block: TargetBlock) -> tuple[TargetBlock, Fit | None]:
     with torch.no_grad():  # about as large as the mixture found it, which shortens the search
         best.kernel.raw_amplitude.add_(judged.typical.residual.clamp_min(LEAST).log().squeeze())
     outcome, extra = fit_robustly(best, judged.x, judged.left, judged.relative, judged.known)
-    own = given.parts(_alternatives(best, judged, extra, len(every)))
+    own = given.parts(best, _alternatives(best, judged, extra, len(every)))
     if not own:
         return block, outcome
     left_out = [replace(block, parts=parts).leave_one_out() for parts in (block.parts, own)]
@@ -91,15 +91,13 @@ def with_own_residual(block: TargetBlock) -> tuple[TargetBlock, Fit | None]:
 
 def _alternatives(
     best: Hyperparameters, judged: _Given, extra: torch.Tensor, count: int
-) -> list[Hyperparameters]:
-    """Some around the likeliest, or it alone where `count` measurements make more too costly."""
-    pairs = min(DRAWS, int(MAX_ELEMENTS // count**2)) // 2
+) -> list[np.ndarray]:
+    """Vectors around the likeliest, or it alone where `count` measurements make more too costly."""
+    centre, pairs = best.vector(), min(DRAWS, int(MAX_ELEMENTS // count**2)) // 2
     if not pairs:
-        return [best]
-    objective = best.at(best.vector()).objective(
-        judged.x, judged.left, extra, judged.relative, judged.known
-    )
-    return [best.at(v) for v in draws(objective, best.vector(), pairs, SEED, PRECISION)]
+        return [centre]
+    measured = (judged.x, judged.left, extra, judged.relative, judged.known)
+    return list(draws(best.objective(*measured), centre, pairs, SEED, PRECISION))
 
 
 def _scaled(parts: Sequence[Part], share: float) -> list[Part]:
@@ -147,32 +145,35 @@ class _Given:
             combined(template.factors(rest), template.terms(view, view))[0],
         )
 
-    def parts(self, alternatives: Sequence[Hyperparameters]) -> tuple[Part, ...]:
-        """A hypothesis for each of some delta and noise, equally likely.
+    def parts(
+        self, hyperparameters: Hyperparameters, vectors: Sequence[np.ndarray]
+    ) -> tuple[Part, ...]:
+        """A hypothesis for each vector of hyperparameters, equally likely.
 
         But those whose covariance cannot be factorised.
         """
-        with torch.no_grad():
-            every = [
-                each.covariance(self.x, relative=self.relative, known=self.known)
-                for each in alternatives
-            ]
-        found = Explanation.of(torch.stack(every), self.left.repeat(len(every), 1))
-        none = torch.zeros(1, dtype=torch.float64)
-        return tuple(
-            Part.of(
-                replace(self.template, options=each.kernel.options[0], own=True),
-                replace(
-                    self.typical,
-                    offset=none + math.sqrt(SHARED_OFFSET + OWN_OFFSET),
-                    residual=each.kernel.coregionalization[0].detach().sqrt(),
-                    noise=each.noise.variance.detach().sqrt(),
-                ),
-                none,
-                found.rows(torch.tensor([place])),
+        covariances, found = [], []
+        none, kernel = torch.zeros(1, dtype=torch.float64), hyperparameters.kernel
+        for vector in vectors:
+            hyperparameters.move(vector)
+            with torch.no_grad():
+                covariances.append(
+                    hyperparameters.covariance(self.x, relative=self.relative, known=self.known)
+                )
+            template = replace(self.template, options=kernel.options[0].copied(), own=True)
+            given = replace(
+                self.typical,
+                offset=none + math.sqrt(SHARED_OFFSET + OWN_OFFSET),
+                residual=kernel.coregionalization[0].detach().sqrt(),
+                noise=hyperparameters.noise.variance.detach().sqrt(),
             )
-            for place, each in enumerate(alternatives)
-            if bool(torch.isfinite(found.evidence[place]))
+            found.append((template, given))
+        left = self.left.repeat(len(vectors), 1)
+        explained = Explanation.of(torch.stack(covariances), left)
+        return tuple(
+            Part.of(template, given, none, explained.rows(torch.tensor([place])))
+            for place, (template, given) in enumerate(found)
+            if bool(torch.isfinite(explained.evidence[place]))
         )
 
 
