@@ -91,7 +91,7 @@ class Hypotheses:
     ----------
     offset, slope, contrast, shift, residual : prior standard deviations of a, b, each of c,
         t and delta
-    reach, stretch : positions in `REACHES` and `STRETCHES`
+    reach, stretch : positions in `REACHES` and `STRETCHES`, or in a template's own kernels
     oddness : lambda; of what the sources measured at that very configuration beyond their
         smooth means, the share that the target has too
     own_oddness : the standard deviation by which each source's share may differ from it

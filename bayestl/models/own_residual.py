@@ -74,15 +74,16 @@ def with_own_residual(block: TargetBlock) -> tuple[TargetBlock, Fit | None]:
     with torch.no_grad():  # about as large as the mixture found it, which shortens the search
         best.kernel.raw_amplitude.add_(judged.typical.residual.clamp_min(LEAST).log().squeeze())
     outcome, extra = fit_robustly(best, judged.x, judged.left, judged.relative, judged.known)
-    own = given.parts(best, _alternatives(best, judged, extra, len(every)))
-    if not own:
+    own = given.part(best, _alternatives(best, judged, extra, len(every)))
+    if own is None:
         return block, outcome
-    left_out = [replace(block, parts=parts).leave_one_out() for parts in (block.parts, own)]
+    groups = block.parts, (own,)
+    left_out = [replace(block, parts=parts).leave_one_out() for parts in groups]
     errors, between = distances(left_out, block.z)
     weights = trimmed(stacking_weights(errors.numpy(), between.numpy(), len(every), PRIOR))
     mixed = [
         part
-        for share, parts in zip(weights.tolist(), (block.parts, own), strict=True)
+        for share, parts in zip(weights.tolist(), groups, strict=True)
         if share > 0.0
         for part in _scaled(parts, share)
     ]
@@ -145,36 +146,36 @@ class _Given:
             combined(template.factors(rest), template.terms(view, view))[0],
         )
 
-    def parts(
-        self, hyperparameters: Hyperparameters, vectors: Sequence[np.ndarray]
-    ) -> tuple[Part, ...]:
+    def part(self, hyperparameters: Hyperparameters, vectors: Sequence[np.ndarray]) -> Part | None:
         """A hypothesis for each vector of hyperparameters, equally likely.
 
-        But those whose covariance cannot be factorised.
+        But those whose covariance cannot be factorised; None if there is no other.
         """
-        covariances, found = [], []
-        none, kernel = torch.zeros(1, dtype=torch.float64), hyperparameters.kernel
-        for vector in vectors:
+        kernel, offset = hyperparameters.kernel, math.sqrt(SHARED_OFFSET + OWN_OFFSET)
+        covariances, kernels, found = [], [], []
+        for place, vector in enumerate(vectors):
             hyperparameters.move(vector)
             with torch.no_grad():
                 covariances.append(
                     hyperparameters.covariance(self.x, relative=self.relative, known=self.known)
                 )
-            template = replace(self.template, options=kernel.options[0].copied(), own=True)
-            given = replace(
-                self.typical,
-                offset=none + math.sqrt(SHARED_OFFSET + OWN_OFFSET),
-                residual=kernel.coregionalization[0].detach().sqrt(),
-                noise=hyperparameters.noise.variance.detach().sqrt(),
-            )
-            found.append((template, given))
+            kernels.append(kernel.options[0].copied())
+            of_delta = {
+                "offset": torch.full_like(self.typical.offset, offset),
+                "residual": kernel.coregionalization[0].detach().sqrt(),
+                "noise": hyperparameters.noise.variance.detach().sqrt(),
+                "stretch": torch.tensor([place]),
+            }
+            found.append(replace(self.typical, **of_delta))
         left = self.left.repeat(len(vectors), 1)
         explained = Explanation.of(torch.stack(covariances), left)
-        return tuple(
-            Part.of(template, given, none, explained.rows(torch.tensor([place])))
-            for place, (template, given) in enumerate(found)
-            if bool(torch.isfinite(explained.evidence[place]))
-        )
+        sound = torch.nonzero(torch.isfinite(explained.evidence)).squeeze(-1)
+        if not len(sound):
+            return None
+        template = replace(self.template, own=tuple(kernels))
+        given, alike = Hypotheses.joined(found).rows(sound), torch.zeros(len(sound)).double()
+        part = Part.of(template, given, alike, explained.rows(sound))
+        return replace(part, log_weights=alike)
 
 
 def _typical(block: TargetBlock) -> Hypotheses:

@@ -34,7 +34,7 @@ from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.gp import hyperparameters_of, infer
 from bayestl.models.hypotheses import RELATIONS, UNRELATED, Hypotheses
 from bayestl.models.integration import spaced
-from bayestl.models.kernels import value
+from bayestl.models.kernels import OptionKernel, value
 from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where, positions_of
 from bayestl.models.observations import FITTED_ROWS, Observations, rows_allowed
 from bayestl.models.own_residual import with_own_residual
@@ -291,7 +291,7 @@ class FittedSequentialGP(Explained):
             "outliers": block.outliers,
             "outlier_variance": block.outlier_variance,
             "unrelated": block.unrelated,
-            "parts": [part.template.own for part in block.parts],
+            "parts": [len(part.template.own) for part in block.parts],
         }
         arrays = {
             "z": block.z.numpy(),
@@ -315,11 +315,9 @@ class FittedSequentialGP(Explained):
                 for name in ("log_weights", "inverse", "alpha", "extra")
             }
             own["template"] = part.template.weights.numpy()
-            if part.template.own:
-                own |= {
-                    name: parameter.detach().view(-1).numpy()
-                    for name, parameter in part.template.options.named_parameters()
-                }
+            for place, kernel in enumerate(part.template.own):
+                for name, parameter in kernel.named_parameters():
+                    own[f"own{place}.{name}"] = parameter.detach().view(-1).numpy()
             arrays |= {f"part{p}.{name}": array for name, array in own.items()}
         return State.of(self, plain, arrays)
 
@@ -370,7 +368,7 @@ class FittedSequentialGP(Explained):
             kept_relative(state, n),
             tuple(
                 _part(state.within(f"part{p}."), prior, n, own)
-                for p, own in enumerate(_own_parts(state))
+                for p, own in enumerate(_own_kernels(state))
             ),
             state.value("outliers", float),
             state.value("outlier_variance", float),
@@ -392,13 +390,13 @@ class FittedSequentialGP(Explained):
         )
 
 
-def _own_parts(state: State) -> tuple[bool, ...]:
-    """Of each part whether its residual has its own lengthscales; older files have a number."""
-    count = state.plain.get("parts")
-    return (False,) * count if type(count) is int else state.values("parts", bool)
+def _own_kernels(state: State) -> tuple[int, ...]:
+    """How many kernels of its own each part has; older files have the number of parts."""
+    parts = state.plain.get("parts")
+    return (0,) * parts if type(parts) is int else state.values("parts", int)
 
 
-def _part(state: State, prior: TargetPrior, n: int, own: bool) -> Part:
+def _part(state: State, prior: TargetPrior, n: int, own: int) -> Part:
     """The hypotheses of one template, from their arrays."""
     log_weights = as_tensor(state.array("log_weights", None))
     k = len(log_weights)
@@ -410,11 +408,13 @@ def _part(state: State, prior: TargetPrior, n: int, own: bool) -> Part:
         )
     )
     template = Template.of(prior, as_tensor(state.array("template", len(prior.sources))))
-    if own:
-        with torch.no_grad():
-            for name, parameter in template.options.named_parameters():
-                parameter.copy_(as_tensor(state.array(name, parameter.numel())).view_as(parameter))
-        template = replace(template, own=True)
+    kernels = tuple(OptionKernel(prior.groups).double() for _ in range(own))
+    with torch.no_grad():
+        for place, kernel in enumerate(kernels):
+            for name, parameter in kernel.named_parameters():
+                values = state.array(f"own{place}.{name}", parameter.numel())
+                parameter.copy_(as_tensor(values).view_as(parameter))
+    template = replace(template, own=kernels)
     return Part(
         template,
         given,
@@ -579,8 +579,8 @@ def _ended(fit: Fit) -> dict[str, Any]:
 
 def _own_residual(groups: Sequence[str], block: TargetBlock, search: Fit) -> dict[str, Any]:
     """How much a residual with lengthscales of its own counts, and what they are."""
-    own = [part.template.options for part in block.parts if part.template.own]
-    logs = [value(options, "lengthscales").detach().log() for options in own]
+    own = [kernel for part in block.parts for kernel in part.template.own]
+    logs = [value(kernel, "lengthscales").detach().log() for kernel in own]
     typical = torch.stack(logs).mean(0).exp().tolist() if logs else []
     return {
         "weight": float(block.weights @ block.own_residual.double()),

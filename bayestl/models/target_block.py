@@ -197,14 +197,15 @@ class Template:
     options : of whose interactions delta is made, on lengthscales like the sources'
     centre : (S + 1,), subtracted from the template's value and from each contrast, so that a
         slope turns around the middle of the sources' measurements
-    own : whether `options` are delta's own instead, found by a search, main effects and all
+    own : kernels of delta's own instead, main effects and all, that a search found; a hypothesis
+        has the one at `stretch`
     """
 
     sources: SourceBlock
     weights: torch.Tensor
     options: OptionKernel
     centre: torch.Tensor
-    own: bool = False
+    own: tuple[OptionKernel, ...] = ()
 
     @classmethod
     def of(cls, prior: TargetPrior, weights: torch.Tensor) -> Template:
@@ -276,15 +277,16 @@ class Template:
         ]
 
     def _residuals(self, one: torch.Tensor, other: torch.Tensor) -> list[torch.Tensor]:
-        """delta's covariances, of which each hypothesis has one: a stretch each, or its own."""
+        """delta's covariances, of which each hypothesis has the one at its `stretch`."""
         if not self.own:
             return self.options.interactions(one, other, STRETCHES)
         with torch.no_grad():
-            return [self.options.forward(one, other)]
+            return [kernel.forward(one, other) for kernel in self.own]
 
     def factors(self, given: Hypotheses) -> torch.Tensor:
         """(M, terms), by which the terms of a covariance are multiplied."""
-        stretch = torch.nn.functional.one_hot(given.stretch, 1 if self.own else len(STRETCHES))
+        count = len(self.own or STRETCHES)
+        stretch = torch.nn.functional.one_hot(given.stretch, count)
         columns = [
             torch.ones(len(given), 1, dtype=torch.float64),
             given.offset.square().unsqueeze(-1),
@@ -569,7 +571,9 @@ class TargetBlock:
     @property
     def own_residual(self) -> torch.Tensor:
         """(k,), which of the kept hypotheses have a delta with lengthscales of its own."""
-        return torch.cat([torch.full((len(p.given),), p.template.own) for p in self.parts])
+        own = [bool(part.template.own) for part in self.parts]
+        counts = torch.tensor([len(part.given) for part in self.parts])
+        return torch.tensor(own).repeat_interleave(counts)
 
     def measurements(self, x: torch.Tensor) -> GaussianMixture:
         """New measurements at (m, p) features, noise and the chance of an outlier included."""
