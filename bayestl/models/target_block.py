@@ -38,7 +38,7 @@ from bayestl.models.hypotheses import (
     draw,
 )
 from bayestl.models.integration import spaced
-from bayestl.models.kernels import OptionKernel, squared_distance
+from bayestl.models.kernels import OptionKernel, squared_distance, together
 from bayestl.models.outliers import gain
 from bayestl.models.placing import PRIOR, Scale
 from bayestl.models.source_block import SourceBlock, SourceView, View
@@ -278,10 +278,9 @@ class Template:
 
     def _residuals(self, one: torch.Tensor, other: torch.Tensor) -> list[torch.Tensor]:
         """delta's covariances, of which each hypothesis has the one at its `stretch`."""
-        if not self.own:
-            return self.options.interactions(one, other, STRETCHES)
-        with torch.no_grad():
-            return [kernel.forward(one, other) for kernel in self.own]
+        if self.own:
+            return together(self.own, one, other)
+        return self.options.interactions(one, other, STRETCHES)
 
     def factors(self, given: Hypotheses) -> torch.Tensor:
         """(M, terms), by which the terms of a covariance are multiplied."""
