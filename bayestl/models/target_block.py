@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 
 import torch
 from scipy.special import betaln
@@ -167,6 +168,11 @@ class TargetPrior:
         """Option -> the scale that its values are on, of those that do not meet as they are."""
         return {} if self.sources.placing is None else self.sources.placing.scales
 
+    @cached_property
+    def options(self) -> OptionKernel:
+        """Over the features, at the modes of its priors; a copy of it is cheaper than another."""
+        return OptionKernel(self.groups).double()
+
     def hypotheses(self, template: Template) -> tuple[Hypotheses, torch.Tensor]:
         """Those that go with a template, and the log probability of each."""
         if bool(template.weights.any()):
@@ -211,7 +217,7 @@ class Template:
     def of(cls, prior: TargetPrior, weights: torch.Tensor) -> Template:
         """The template with these weights."""
         sources, weights = prior.sources, weights.clone()
-        options = OptionKernel(prior.groups).double()
+        options = prior.options.copied()
         if bool(weights.any()):  # without a template they stay at the mode of their prior
             with torch.no_grad():
                 options.raw_lengthscales.copy_(sources.lengthscales(weights).log())
