@@ -339,7 +339,7 @@ def together(
             weighted = a * w
             square = (a * weighted).sum(-1, keepdim=True)
             left = torch.cat([-2.0 * weighted, square, w.expand_as(weighted)], -1)
-            right = torch.cat([b, torch.ones_like(b[:, :1]), b.square()], -1)
+            right = torch.cat([b, b.new_ones(len(b), 1), b.square()], -1)
             distances.append((left.flatten(0, 1) @ right.T).view(len(kernels), len(x1), len(x2)))
         mains = [value(kernel, "main") for kernel in kernels]
         return [with_main_effects(*each) for each in zip(*distances, mains, strict=True)]

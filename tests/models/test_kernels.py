@@ -127,9 +127,11 @@ def test_an_environment_without_data_has_the_common_noise():
     assert noise.variance.tolist() == pytest.approx([0.02, 0.02], rel=1e-3)
 
 
-def test_several_kernels_together_are_each_by_itself():
-    kernels = [scrambled(OptionKernel(GROUPS), seed) for seed in (1, 2, 3)]
-    x1, x2 = inputs(7, 1)[:, :-1], inputs(9, 1, seed=1)[:, :-1]
+@pytest.mark.parametrize("groups", [GROUPS, GROUPS[:1], GROUPS[1:]], ids=["all", "apart", "chosen"])
+def test_several_kernels_together_are_each_by_itself(groups):
+    kernels = [scrambled(OptionKernel(groups), seed) for seed in (1, 2, 3)]
+    width = sum(group.width for group in groups)
+    x1, x2 = inputs(7, 1)[:, :width], inputs(9, 1, seed=1)[:, :width]
     x2[0] = x1[0]
     with torch.no_grad():
         expected = [kernel.forward(x1, x2) for kernel in kernels]
