@@ -323,6 +323,28 @@ class OptionKernel(Kernel):
         return result
 
 
+def together(
+    kernels: Sequence[OptionKernel], x1: torch.Tensor, x2: torch.Tensor
+) -> list[torch.Tensor]:
+    """(n, m) k(x1, x2) of several kernels over the same columns, without a gradient.
+
+    All their distances are one product of matrices: lengthscales are on the side of x1, and
+    what there is of x2, as it is and squared, serves all.
+    """
+    with torch.no_grad():
+        scales = torch.stack([value(k, "lengthscales")[k.group_of] for k in kernels])
+        distances = []
+        for columns in (kernels[0].choices, kernels[0].positions):
+            a, b, w = x1[:, columns], x2[:, columns], scales[:, None, columns] ** -2
+            weighted = a * w
+            square = (a * weighted).sum(-1, keepdim=True)
+            left = torch.cat([-2.0 * weighted, square, w.expand_as(weighted)], -1)
+            right = torch.cat([b, b.new_ones(len(b), 1), b.square()], -1)
+            distances.append((left.flatten(0, 1) @ right.T).view(len(kernels), len(x1), len(x2)))
+        mains = [value(kernel, "main") for kernel in kernels]
+        return [with_main_effects(*each) for each in zip(*distances, mains, strict=True)]
+
+
 class CoregionalizedKernel(Kernel):
     """The covariance of the module's equation, over configurations and environments.
 

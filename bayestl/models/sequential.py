@@ -34,7 +34,7 @@ from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.gp import hyperparameters_of, infer
 from bayestl.models.hypotheses import RELATIONS, UNRELATED, Hypotheses
 from bayestl.models.integration import spaced
-from bayestl.models.kernels import OptionKernel, value
+from bayestl.models.kernels import value
 from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where, positions_of
 from bayestl.models.observations import FITTED_ROWS, Observations, rows_allowed
 from bayestl.models.own_residual import with_own_residual
@@ -408,7 +408,7 @@ def _part(state: State, prior: TargetPrior, n: int, own: int) -> Part:
         )
     )
     template = Template.of(prior, as_tensor(state.array("template", len(prior.sources))))
-    kernels = tuple(OptionKernel(prior.groups).double() for _ in range(own))
+    kernels = tuple(prior.options.copied() for _ in range(own))
     with torch.no_grad():
         for place, kernel in enumerate(kernels):
             for name, parameter in kernel.named_parameters():

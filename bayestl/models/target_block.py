@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 
 import torch
 from scipy.special import betaln
@@ -38,7 +39,7 @@ from bayestl.models.hypotheses import (
     draw,
 )
 from bayestl.models.integration import spaced
-from bayestl.models.kernels import OptionKernel, squared_distance
+from bayestl.models.kernels import OptionKernel, squared_distance, together
 from bayestl.models.outliers import gain
 from bayestl.models.placing import PRIOR, Scale
 from bayestl.models.source_block import SourceBlock, SourceView, View
@@ -167,6 +168,11 @@ class TargetPrior:
         """Option -> the scale that its values are on, of those that do not meet as they are."""
         return {} if self.sources.placing is None else self.sources.placing.scales
 
+    @cached_property
+    def options(self) -> OptionKernel:
+        """Over the features, at the modes of its priors; a copy of it is cheaper than another."""
+        return OptionKernel(self.groups).double()
+
     def hypotheses(self, template: Template) -> tuple[Hypotheses, torch.Tensor]:
         """Those that go with a template, and the log probability of each."""
         if bool(template.weights.any()):
@@ -211,7 +217,7 @@ class Template:
     def of(cls, prior: TargetPrior, weights: torch.Tensor) -> Template:
         """The template with these weights."""
         sources, weights = prior.sources, weights.clone()
-        options = OptionKernel(prior.groups).double()
+        options = prior.options.copied()
         if bool(weights.any()):  # without a template they stay at the mode of their prior
             with torch.no_grad():
                 options.raw_lengthscales.copy_(sources.lengthscales(weights).log())
@@ -278,10 +284,9 @@ class Template:
 
     def _residuals(self, one: torch.Tensor, other: torch.Tensor) -> list[torch.Tensor]:
         """delta's covariances, of which each hypothesis has the one at its `stretch`."""
-        if not self.own:
-            return self.options.interactions(one, other, STRETCHES)
-        with torch.no_grad():
-            return [kernel.forward(one, other) for kernel in self.own]
+        if self.own:
+            return together(self.own, one, other)
+        return self.options.interactions(one, other, STRETCHES)
 
     def factors(self, given: Hypotheses) -> torch.Tensor:
         """(M, terms), by which the terms of a covariance are multiplied."""

@@ -10,6 +10,7 @@ from bayestl.models.kernels import (
     OptionKernel,
     WithMainEffects,
     product,
+    together,
     value,
     with_main_effects,
 )
@@ -124,3 +125,16 @@ def test_gpytorch_evaluates_the_kernel_as_one_of_its_own():
 def test_an_environment_without_data_has_the_common_noise():
     noise = EnvironmentNoise(2)
     assert noise.variance.tolist() == pytest.approx([0.02, 0.02], rel=1e-3)
+
+
+@pytest.mark.parametrize("groups", [GROUPS, GROUPS[:1], GROUPS[1:]], ids=["all", "apart", "chosen"])
+def test_several_kernels_together_are_each_by_itself(groups):
+    kernels = [scrambled(OptionKernel(groups), seed) for seed in (1, 2, 3)]
+    width = sum(group.width for group in groups)
+    x1, x2 = inputs(7, 1)[:, :width], inputs(9, 1, seed=1)[:, :width]
+    x2[0] = x1[0]
+    with torch.no_grad():
+        expected = [kernel.forward(x1, x2) for kernel in kernels]
+    for found, one in zip(together(kernels, x1, x2), expected, strict=True):
+        torch.testing.assert_close(found, one, rtol=1e-12, atol=1e-12)
+        assert not found.requires_grad
