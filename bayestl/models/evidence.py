@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -15,6 +16,25 @@ from bayestl.errors import FitError
 
 JITTERS = (0.0, 1e-8, 1e-6, 1e-4)
 """What is added to the diagonal, relative to its mean, until the factorisation works."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the covariance of n measurements has, whatever the hyperparameters are.
+
+    Parameters
+    ----------
+    extra : (n,) noise variance beside the environment's, 0 for all but outliers
+    relative : (n,) noise variance of each, relative to its environment's; see `repeats`
+    known : (n, n) covariance beside the kernel's
+    """
+
+    extra: torch.Tensor | float = 0.0
+    relative: torch.Tensor | float = 1.0
+    known: torch.Tensor | float = 0.0
+
+
+NOTHING = Given()
 
 
 def cholesky(covariance: torch.Tensor) -> tuple[torch.Tensor, float]:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from scipy.linalg import get_blas_funcs, get_lapack_funcs
 
+from bayestl.models.evidence import Given
 from bayestl.models.kernels import (
     LEAST,
     OWN_OFFSET,
@@ -65,13 +66,11 @@ class FewMeasurements:
         parameters: Sequence[torch.Tensor],
         x: torch.Tensor,
         z: torch.Tensor,
-        extra: torch.Tensor | float,
-        relative: torch.Tensor | float = 1.0,
-        known: torch.Tensor | float = 0.0,
+        given: Given,
     ) -> FewMeasurements | None:
         """Of z at x; None if there are many, or several environments or latent functions.
 
-        `parameters` are those of both, in the order in which vectors hold them; `known` is (n, n).
+        `parameters` are those of both, in the order in which vectors hold them.
         """
         n, groups = len(z), len(kernel.options[0].raw_lengthscales)
         several = len(kernel.loadings) > 1 or len(kernel.options) > 1 or kernel.stretch
@@ -101,10 +100,10 @@ class FewMeasurements:
             apart[group] += np.square(features[rows, column] - features[columns, column])
         return cls(
             z.numpy(),
-            np.broadcast_to(np.asarray(extra, dtype=float), n),
-            np.broadcast_to(np.asarray(relative, dtype=float), n),
+            np.broadcast_to(np.asarray(given.extra, dtype=float), n),
+            np.broadcast_to(np.asarray(given.relative, dtype=float), n),
             (rows, columns),
-            SHARED_OFFSET + OWN_OFFSET + np.broadcast_to(known, (n, n))[rows, columns],
+            SHARED_OFFSET + OWN_OFFSET + np.broadcast_to(given.known, (n, n))[rows, columns],
             apart,
             chosen,
             tuple(places[id(parameter)] for parameter in wanted),

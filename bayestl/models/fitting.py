@@ -25,7 +25,7 @@ from threadpoolctl import ThreadpoolController
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from bayestl.errors import FitError
-from bayestl.models.evidence import log_evidence
+from bayestl.models.evidence import NOTHING, Given, log_evidence
 from bayestl.models.few_measurements import FewMeasurements
 from bayestl.models.kernels import LEAST, CoregionalizedKernel, EnvironmentNoise
 
@@ -42,9 +42,6 @@ of the maximum, nearly always."""
 _BOUND = 15.0  # of a logarithm, far outside every prior: keeps line searches finite
 _HOPELESS = 1e10
 
-
-Known = torch.Tensor | float
-"""(n, n) covariance of n measurements that is there whatever the hyperparameters are."""
 
 Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
 """From a vector of all parameters to the log posterior and its gradient."""
@@ -144,19 +141,10 @@ class Hyperparameters(Module):
         self.flat = tuple(self.parameters())
         self.priors = Priors.of(self)
 
-    def covariance(
-        self,
-        x: torch.Tensor,
-        extra: torch.Tensor | float = 0.0,
-        relative: torch.Tensor | float = 1.0,
-        known: Known = 0.0,
-    ) -> torch.Tensor:
-        """(n, n), of measurements at x whose noise variance is `relative` to their environment's.
-
-        Some have `extra` variance beside that, and all a `known` covariance.
-        """
-        noise = self.noise.forward(x) * relative + extra
-        return self.kernel.forward(x, x) + torch.diag(noise) + known
+    def covariance(self, x: torch.Tensor, given: Given = NOTHING) -> torch.Tensor:
+        """(n, n), of measurements at x."""
+        noise = self.noise.forward(x) * given.relative + given.extra
+        return self.kernel.forward(x, x) + torch.diag(noise) + given.known
 
     def vector(self) -> np.ndarray:
         """All parameters, one after the other."""
@@ -174,16 +162,9 @@ class Hyperparameters(Module):
         return result
 
     def log_posterior(
-        self,
-        x: torch.Tensor,
-        z: torch.Tensor,
-        extra: torch.Tensor | float = 0.0,
-        relative: torch.Tensor | float = 1.0,
-        known: Known = 0.0,
+        self, x: torch.Tensor, z: torch.Tensor, given: Given = NOTHING
     ) -> tuple[float, np.ndarray]:
         """Log evidence of z at x + log prior, and its gradient in `vector`, in closed form.
-
-        `extra` and `known` are as for `covariance`.
 
         Raises
         ------
@@ -193,30 +174,22 @@ class Hyperparameters(Module):
         with torch.no_grad():
             covariance, of_kernel = self.kernel.linearized(x)
             noise, of_noise = self.noise.linearized(x)
-            covariance.add_(known).diagonal().add_(noise * relative + extra)
+            covariance.add_(given.known).diagonal().add_(noise * given.relative + given.extra)
             evidence, upstream = log_evidence(covariance, z)
-            found = of_kernel(upstream) | of_noise(upstream.diagonal() * relative)
+            found = of_kernel(upstream) | of_noise(upstream.diagonal() * given.relative)
             gradient = torch.cat([found[p].reshape(-1) for p in self.flat]).numpy()
         prior, of_prior = self.priors.log_density(self.vector())
         return evidence + prior, gradient + of_prior
 
-    def objective(
-        self,
-        x: torch.Tensor,
-        z: torch.Tensor,
-        extra: torch.Tensor | float = 0.0,
-        relative: torch.Tensor | float = 1.0,
-        known: Known = 0.0,
-    ) -> Objective:
+    def objective(self, x: torch.Tensor, z: torch.Tensor, given: Given = NOTHING) -> Objective:
         """`log_posterior` as a function of `vector`, made ready for a search; raises as it does."""
-        measured = (x, z, extra, relative, known)
-        few = FewMeasurements.of(self.kernel, self.noise, self.flat, *measured)
+        few = FewMeasurements.of(self.kernel, self.noise, self.flat, x, z, given)
 
         def log_posterior(vector: np.ndarray) -> tuple[float, np.ndarray]:
             found = few and few.log_evidence(vector)
             if not found:
                 self.move(vector)
-                return self.log_posterior(*measured)
+                return self.log_posterior(x, z, given)
             prior, of_prior = self.priors.log_density(vector)
             return found[0] + prior, found[1] + of_prior
 
@@ -249,18 +222,16 @@ def fit(
     hyperparameters: Hyperparameters,
     x: torch.Tensor,
     z: torch.Tensor,
-    extra: torch.Tensor | float = 0.0,
-    relative: torch.Tensor | float = 1.0,
-    known: Known = 0.0,
+    given: Given = NOTHING,
 ) -> Fit:
-    """Move `hyperparameters` to their maximum a posteriori given z at x; see `covariance`.
+    """Move `hyperparameters` to their maximum a posteriori given z at x.
 
     If the optimiser breaks down, the best point that it saw is kept and `sound` is
     False; nothing is raised, since the priors' modes are a usable model.
     """
     _keep_freed_memory()
     best = (math.inf, hyperparameters.vector())
-    log_posterior = hyperparameters.objective(x, z, extra, relative, known)
+    log_posterior = hyperparameters.objective(x, z, given)
 
     def negative(vector: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal best

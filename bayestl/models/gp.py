@@ -22,6 +22,7 @@ from bayestl.models.conditioning import Conditioned, as_tensor, kept_relative
 from bayestl.models.device import afford, device_of
 from bayestl.models.effects import Explained
 from bayestl.models.encoding import Encoding
+from bayestl.models.evidence import Given
 from bayestl.models.fitting import Fit, Hyperparameters, one_thread
 from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.integration import Mixture, integrate, spaced
@@ -418,7 +419,7 @@ def infer(
     """Fit the hyperparameters on some rows, then condition on all, or as many as we may."""
     relative = relative_noise(seen.x, seen.z)
     x, z, noise = *seen.take(fitted_rows), relative[fitted_rows]
-    outcome, extra = fit_robustly(hyperparameters, x, z, noise)
+    outcome, extra = fit_robustly(hyperparameters, x, z, Given(relative=noise))
     rows = seen.subset(conditioned_rows, seed)
     if len(rows) == len(fitted_rows):
         return outcome, Conditioned.on(hyperparameters, x, z, extra, noise, device=device)

@@ -19,6 +19,7 @@ import torch
 
 from bayestl.errors import FitError
 from bayestl.models.conditioning import Conditioned
+from bayestl.models.evidence import Given
 from bayestl.models.fitting import Objective, one_thread
 
 DRAWS = 8
@@ -75,9 +76,9 @@ def integrate(best: Conditioned, seed: int) -> Mixture:
     left = max(CURVATURE_ROWS - len(target), CURVATURE_ROWS // 4)
     rows = torch.cat([spaced(target, CURVATURE_ROWS * 3 // 4), spaced(others, left)])
     with one_thread():
-        measured = (part[rows] for part in (best.x, best.z, best.extra, best.relative))
+        given = Given(best.extra[rows], best.relative[rows])
         centre = best.hyperparameters.vector()
-        log_posterior = best.hyperparameters.at(centre).objective(*measured)
+        log_posterior = best.hyperparameters.at(centre).objective(best.x[rows], best.z[rows], given)
         parts = [
             part
             for vector in draws(log_posterior, centre, pairs, seed)

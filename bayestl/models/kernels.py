@@ -341,8 +341,8 @@ def together(
             left = torch.cat([-2.0 * weighted, square, w.expand_as(weighted)], -1)
             right = torch.cat([b, b.new_ones(len(b), 1), b.square()], -1)
             distances.append((left.flatten(0, 1) @ right.T).view(len(kernels), len(x1), len(x2)))
-        mains = [value(kernel, "main") for kernel in kernels]
-        return [with_main_effects(*each) for each in zip(*distances, mains, strict=True)]
+        mains = torch.stack([value(kernel, "main") for kernel in kernels]).view(-1, 1, 1)
+        return list(with_main_effects(*distances, mains))
 
 
 class CoregionalizedKernel(Kernel):

@@ -10,11 +10,13 @@ via relevance pursuit", with the closed-form optimum for one point).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from bayestl.models.conditioning import Conditioned
-from bayestl.models.evidence import cholesky
-from bayestl.models.fitting import Fit, Hyperparameters, Known, fit
+from bayestl.models.evidence import Given, cholesky
+from bayestl.models.fitting import Fit, Hyperparameters, fit
 
 RARE = 5.0
 """Nats that an outlier must be worth: about the log odds of one in 150 (an error of 3.7 sd)."""
@@ -30,31 +32,22 @@ def gain(error: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
 
 
 def fit_robustly(
-    hyperparameters: Hyperparameters,
-    x: torch.Tensor,
-    z: torch.Tensor,
-    relative: torch.Tensor,
-    known: Known = 0.0,
+    hyperparameters: Hyperparameters, x: torch.Tensor, z: torch.Tensor, given: Given
 ) -> tuple[Fit, torch.Tensor]:
     """Fit, find the outliers, and where there are any fit once more without their pull.
 
-    Of measurements whose noise is (n,) `relative` to their environments' (see `repeats`). Returns
-    how the last fit ended and the (n,) extra noise variance.
+    Returns how the last fit ended and the (n,) extra noise variance.
     """
-    outcome = fit(hyperparameters, x, z, relative=relative, known=known)
-    extra = extra_variance(hyperparameters, x, z, relative, known)
+    outcome = fit(hyperparameters, x, z, given)
+    extra = extra_variance(hyperparameters, x, z, given)
     if bool(extra.any()):
-        outcome = fit(hyperparameters, x, z, extra, relative, known)
-        extra = extra_variance(hyperparameters, x, z, relative, known)
+        outcome = fit(hyperparameters, x, z, replace(given, extra=extra))
+        extra = extra_variance(hyperparameters, x, z, given)
     return outcome, extra
 
 
 def extra_variance(
-    hyperparameters: Hyperparameters,
-    x: torch.Tensor,
-    z: torch.Tensor,
-    relative: torch.Tensor,
-    known: Known = 0.0,
+    hyperparameters: Hyperparameters, x: torch.Tensor, z: torch.Tensor, given: Given
 ) -> torch.Tensor:
     """(n,) extra noise variance of each measurement, 0 for nearly all, hyperparameters held.
 
@@ -64,7 +57,7 @@ def extra_variance(
     environment = x[:, -1].long()
     allowed = torch.bincount(environment) // MOST
     with torch.no_grad():
-        covariance = hyperparameters.covariance(x, relative=relative, known=known)
+        covariance = hyperparameters.covariance(x, given)
         while bool(allowed.sum() > 0):
             factor, _ = cholesky(covariance + torch.diag(extra))
             inverse = torch.cholesky_inverse(factor)

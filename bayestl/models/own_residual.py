@@ -22,6 +22,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 
+from bayestl.models.evidence import Given
 from bayestl.models.fitting import Fit, Hyperparameters
 from bayestl.models.hypotheses import RELATIONS, Hypotheses
 from bayestl.models.integration import DRAWS, draws, spaced
@@ -68,13 +69,13 @@ def with_own_residual(block: TargetBlock) -> tuple[TargetBlock, Fit | None]:
     if len(block.z) < ENOUGH or not float(block.related.sum()) > 0.0:
         return block, None
     every = torch.arange(len(block.z))
-    judged = _Given.of(block, spaced(every, FITTED_ROWS))
-    given = judged if len(judged.left) == len(every) else _Given.of(block, every)
+    judged = _Rest.of(block, spaced(every, FITTED_ROWS))
+    rest = judged if len(judged.left) == len(every) else _Rest.of(block, every)
     best = Hyperparameters(CoregionalizedKernel(block.prior.groups, 1), EnvironmentNoise(1))
     with torch.no_grad():  # about as large as the mixture found it, which shortens the search
         best.kernel.raw_amplitude.add_(judged.typical.residual.clamp_min(LEAST).log().squeeze())
-    outcome, extra = fit_robustly(best, judged.x, judged.left, judged.relative, judged.known)
-    own = given.part(best, _alternatives(best, judged, extra, len(every)))
+    outcome, extra = fit_robustly(best, judged.x, judged.left, judged.given)
+    own = rest.part(best, _alternatives(best, judged, extra, len(every)))
     if own is None:
         return block, outcome
     groups = block.parts, (own,)
@@ -91,14 +92,14 @@ def with_own_residual(block: TargetBlock) -> tuple[TargetBlock, Fit | None]:
 
 
 def _alternatives(
-    best: Hyperparameters, judged: _Given, extra: torch.Tensor, count: int
+    best: Hyperparameters, judged: _Rest, extra: torch.Tensor, count: int
 ) -> list[np.ndarray]:
     """Vectors around the likeliest, or it alone where `count` measurements make more too costly."""
     centre, pairs = best.vector(), min(DRAWS, int(MAX_ELEMENTS // count**2)) // 2
     if not pairs:
         return [centre]
-    measured = (judged.x, judged.left, extra, judged.relative, judged.known)
-    return list(draws(best.objective(*measured), centre, pairs, SEED, PRECISION))
+    objective = best.objective(judged.x, judged.left, replace(judged.given, extra=extra))
+    return list(draws(objective, centre, pairs, SEED, PRECISION))
 
 
 def _scaled(parts: Sequence[Part], share: float) -> list[Part]:
@@ -109,7 +110,7 @@ def _scaled(parts: Sequence[Part], share: float) -> list[Part]:
 
 
 @dataclass(frozen=True)
-class _Given:
+class _Rest:
     """All but delta and noise, of n of the target's measurements.
 
     Parameters
@@ -118,19 +119,17 @@ class _Given:
     typical : one hypothesis
     x : (n, d) inputs
     left : (n,), of the measurements what the template's mean leaves
-    relative : (n,) noise variances, relative to a new measurement's
-    known : (n, n) covariance of the terms that are there
+    given : their covariance by the terms that are there, and what repeats say of their noise
     """
 
     template: Template
     typical: Hypotheses
     x: torch.Tensor
     left: torch.Tensor
-    relative: torch.Tensor
-    known: torch.Tensor
+    given: Given
 
     @classmethod
-    def of(cls, block: TargetBlock, rows: torch.Tensor) -> _Given:
+    def of(cls, block: TargetBlock, rows: torch.Tensor) -> _Rest:
         """What a block has found."""
         prior, shares = block.prior, block.templates[:-1]
         weights = (shares / shares.sum()) @ prior.templates()[0][:-1]
@@ -142,8 +141,10 @@ class _Given:
             typical,
             with_zero(view.x),
             block.z[rows] - template.mean(view, typical.oddness)[0],
-            block.relative[rows],
-            combined(template.factors(rest), template.terms(view, view))[0],
+            Given(
+                relative=block.relative[rows],
+                known=combined(template.factors(rest), template.terms(view, view))[0],
+            ),
         )
 
     def part(self, hyperparameters: Hyperparameters, vectors: Sequence[np.ndarray]) -> Part | None:
@@ -156,9 +157,7 @@ class _Given:
         for place, vector in enumerate(vectors):
             hyperparameters.move(vector)
             with torch.no_grad():
-                covariances.append(
-                    hyperparameters.covariance(self.x, relative=self.relative, known=self.known)
-                )
+                covariances.append(hyperparameters.covariance(self.x, self.given))
             kernels.append(kernel.options[0].copied())
             of_delta = {
                 "offset": torch.full_like(self.typical.offset, offset),

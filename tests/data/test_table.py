@@ -104,6 +104,18 @@ def test_rows_show_the_levels_of_an_environment_once_there_are_enough():
     assert repeated.levels_of("a") == {}  # more of the same shows nothing
 
 
+def test_whether_levels_may_differ_is_told_from_counts_of_rows():
+    one, other = [345.0, 960.0, 1200.0], [345.0, 960.0, 1400.0]
+    assert not clocked(a=one * 9).levels_may_differ()
+    assert not clocked(a=one * 9, b=one * 12).levels_may_differ()
+    assert clocked(a=one * 9, b=other * 9).levels_may_differ()
+    assert not clocked(a=one * 9, b=other * 8).levels_may_differ()  # of b they are not known
+    assert not clocked("unsupported", a=one * 9, b=other * 9).levels_may_differ()
+    assert clocked("crash", a=one * 9, b=other * 9).levels_may_differ()
+    declared = Environment("b", levels={"mhz": [345, 1400]})
+    assert clocked(declared=(declared,), a=one, b=other).levels_may_differ()
+
+
 def test_an_environment_may_declare_its_levels():
     table = clocked(declared=(Environment("a", levels={"mhz": [200, 1300]}),), a=[345.0, 960.0])
     assert table.levels_of("a") == {"mhz": (200, 1300)}

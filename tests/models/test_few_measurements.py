@@ -5,14 +5,15 @@ import pytest
 import torch
 
 from bayestl.models import few_measurements
+from bayestl.models.evidence import Given
 from bayestl.models.few_measurements import FewMeasurements
-from bayestl.models.fitting import fit
+from bayestl.models.fitting import NOTHING, fit
 from tests.models.test_fitting import CHOICES, GROUPS, POSITIONS, measured, scrambled
 
 
-def few(hyperparameters, x, z, *fixed) -> FewMeasurements | None:
+def few(hyperparameters, x, z, given=NOTHING) -> FewMeasurements | None:
     kernel, noise = hyperparameters.kernel, hyperparameters.noise
-    return FewMeasurements.of(kernel, noise, hyperparameters.flat, x, z, *(fixed or (0.0,)))
+    return FewMeasurements.of(kernel, noise, hyperparameters.flat, x, z, given)
 
 
 @pytest.mark.parametrize("groups", [GROUPS, POSITIONS, CHOICES])
@@ -21,11 +22,12 @@ def test_evidence_and_gradient_are_those_of_any_process(groups, n):
     hyperparameters, (x, z) = scrambled(groups, 1, 1, False), measured(groups, 1, n)
     extra = torch.linspace(0.0, 0.3, n, dtype=torch.float64)
     relative, known = torch.linspace(0.2, 5.0, n, dtype=torch.float64), torch.outer(z, z)
-    ready = few(hyperparameters, x, z, extra, relative, known)
+    given = Given(extra, relative, known)
+    ready = few(hyperparameters, x, z, given)
     assert ready is not None
     found = ready.log_evidence(hyperparameters.vector())
     assert found is not None
-    number, gradient = hyperparameters.log_posterior(x, z, extra, relative, known)
+    number, gradient = hyperparameters.log_posterior(x, z, given)
     prior, of_prior = hyperparameters.priors.log_density(hyperparameters.vector())
     assert found[0] == pytest.approx(number - prior, rel=1e-11)
     np.testing.assert_allclose(found[1], gradient - of_prior, rtol=1e-8, atol=1e-10)

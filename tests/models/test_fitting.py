@@ -3,6 +3,7 @@ import torch
 from gpytorch.priors import LogNormalPrior
 
 from bayestl.models.encoding import Group
+from bayestl.models.evidence import Given
 from bayestl.models.fitting import Hyperparameters, fit
 from bayestl.models.kernels import CoregionalizedKernel, EnvironmentNoise
 
@@ -58,14 +59,14 @@ def test_the_log_posterior_has_the_gradient_of_automatic_differentiation(
     (x, z), n = measured(groups, environments, 30), 30
     extra, known = torch.linspace(0.0, 0.3, n, dtype=torch.float64), torch.outer(z, z)
     relative = torch.linspace(5.0, 0.2, n, dtype=torch.float64)
-    fixed = (extra, relative, known)
+    given = Given(extra, relative, known)
     gaussian = torch.distributions.MultivariateNormal(
-        torch.zeros(n, dtype=torch.float64), hyperparameters.covariance(x, *fixed)
+        torch.zeros(n, dtype=torch.float64), hyperparameters.covariance(x, given)
     )
     priors = [exactly(p).log_prob(of(m)).sum() for _, m, p, of, _ in hyperparameters.named_priors()]
     expected = gaussian.log_prob(z) + sum(priors)
     gradients = torch.autograd.grad(expected, list(hyperparameters.parameters()))
-    number, gradient = hyperparameters.log_posterior(x, z, *fixed)
+    number, gradient = hyperparameters.log_posterior(x, z, given)
     assert number == pytest.approx(expected.item(), abs=1e-8)
     flat = torch.cat([g.reshape(-1) for g in gradients]).numpy()
     assert gradient == pytest.approx(flat, rel=1e-8, abs=1e-8)
