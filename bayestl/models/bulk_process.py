@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from scipy.linalg.blas import strmm  # type: ignore[attr-defined]  # compiled, without a stub
 
 from bayestl.models.conditioning import Conditioned
 from bayestl.models.evidence import cholesky
@@ -31,6 +30,12 @@ Its rounding then moves a measurement's variance by a fraction of (2 eps) LEFT^1
 
 FEW = 3
 """Float32 pays while the first rows are at most one in so many; else all of it is float64."""
+
+STRIPS = 8
+"""A triangular product is done in so many strips, each without the zeros to its right.
+
+BLAS has a triangular product, which scipy calls one thread at a time.
+"""
 
 
 @dataclass(frozen=True)
@@ -111,15 +116,16 @@ class BulkProcess:
 
     def explained(self, cross: torch.Tensor) -> torch.Tensor:
         """(n,) sums of squares of L^-1 k, of (m, n) covariances k with the rows."""
-        r = len(self.first)
+        r, left = len(self.first), len(self.inverse)
         half = torch.linalg.solve_triangular(self.first, cross[:r], upper=False)
         total = half.square().sum(0)
-        if r == len(cross):
+        if not left:
             return total
         rest = torch.addmm(cross[r:], self.below, half, alpha=-1.0).float()
-        # torch has no product that skips the zeros; transposed, as BLAS wants it, nothing is copied
-        done = strmm(1.0, self.inverse.numpy().T, rest.numpy().T, side=1, overwrite_b=1)
-        return total + torch.from_numpy(done).square_().sum(-1)
+        for strip in range(STRIPS):
+            start, end = left * strip // STRIPS, left * (strip + 1) // STRIPS
+            total += (self.inverse[start:end, :end] @ rest[:end]).square_().sum(0)
+        return total
 
 
 def _pivoted(covariance: torch.Tensor, enough: float) -> tuple[torch.Tensor, int] | None:

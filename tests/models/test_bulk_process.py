@@ -61,7 +61,7 @@ def test_one_configuration_is_answered_as_among_others_and_covariances_are_left_
     together = bulk.explained(cross)
     assert torch.equal(cross, before)
     alone = torch.cat([bulk.explained(cross[:, [i]]) for i in range(3)])
-    assert alone.numpy() == pytest.approx(together[:3].numpy(), abs=1e-5 * 1e-2)
+    assert alone.numpy() == pytest.approx(together[:3].numpy(), abs=1e-4 * 1e-2)
 
 
 def test_every_row_has_its_place():
