@@ -342,7 +342,8 @@ def together(
             right = torch.cat([b, b.new_ones(len(b), 1), b.square()], -1)
             distances.append((left.flatten(0, 1) @ right.T).view(len(kernels), len(x1), len(x2)))
         mains = torch.stack([value(kernel, "main") for kernel in kernels]).view(-1, 1, 1)
-        return list(with_main_effects(*distances, mains))
+        chosen, apart = distances
+        return list(with_main_effects(chosen, apart, mains))
 
 
 class CoregionalizedKernel(Kernel):
