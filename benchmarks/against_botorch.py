@@ -75,7 +75,7 @@ def costs(method: str, n_source: int, seeds: int) -> list[dict[str, Any]]:
 def evaluations() -> dict[str, float]:
     """Evidence and gradient of one model by both ways, milliseconds of CPU each."""
     seen = Observations.of(Truth(0).measured(1_000, N_TARGET), METRIC, TARGET, "log")
-    model = hyperparameters_of(seen.encoding, 2, 1, False)
+    model = hyperparameters_of(seen.encoding.groups, 2, 1, False)
     _, ours = min((timed(lambda: _ours(model, seen)) for _ in range(5)), key=lambda r: r[1].cpu)
     _, theirs = min((timed(lambda: _theirs(model, seen)) for _ in range(5)), key=lambda r: r[1].cpu)
     (number, gradient), (expected, reference) = _ours(model, seen), _theirs(model, seen)

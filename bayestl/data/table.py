@@ -289,7 +289,7 @@ class MeasurementTable:
                     f"to {table[-1]:g} and was measured from {seen[0]:g} to {seen[-1]:g}; correct "
                     "the levels, in the unit of the option"
                 )
-            if table or (len(seen) / (len(seen) + 1)) ** len(values) <= MISSED:
+            if table or _chance_of_one_more(len(seen), len(values)) <= MISSED:
                 known[name] = table or seen
         return known
 
@@ -311,7 +311,7 @@ class MeasurementTable:
             shown = np.zeros((len(names), len(levels)), dtype=bool)
             shown[where[rows], level[rows]] = True
             seen = shown.sum(axis=1)
-            known = shown[(seen / (seen + 1.0)) ** count <= MISSED]
+            known = shown[_chance_of_one_more(seen, count) <= MISSED]
             if (known != known[:1]).any():
                 return True
         return False
@@ -433,6 +433,11 @@ def _described(
     _check_levels(space, described.values())
     names = dict.fromkeys([*frame[ENVIRONMENT], *described])
     return tuple(described.get(name) or Environment(name) for name in names)
+
+
+def _chance_of_one_more(levels: Any, configurations: Any) -> Any:
+    """That so many configurations missed a level as common as those that they show; elementwise."""
+    return (levels / (levels + 1)) ** configurations
 
 
 def _check_levels(space: ConfigSpace, environments: Iterable[Environment]) -> None:

@@ -21,7 +21,7 @@ from bayestl.models.calibration import calibration, miscalibration
 from bayestl.models.conditioning import Conditioned, as_tensor, kept_relative
 from bayestl.models.device import afford, device_of
 from bayestl.models.effects import Explained
-from bayestl.models.encoding import Encoding
+from bayestl.models.encoding import Encoding, Group
 from bayestl.models.evidence import Given
 from bayestl.models.fitting import Fit, Hyperparameters, one_thread
 from bayestl.models.gaussian_mixture import GaussianMixture
@@ -294,7 +294,7 @@ class FittedGP(Explained):
         processes = [
             Conditioned.from_arrays(
                 state.within(f"{place}."),
-                hyperparameters_of(encoding, len(environments), latents, stretch),
+                hyperparameters_of(encoding.groups, len(environments), latents, stretch),
                 x,
                 z,
                 extra,
@@ -358,11 +358,11 @@ class FittedGP(Explained):
 
 
 def hyperparameters_of(
-    encoding: Encoding, environments: int, latents: int, stretch: bool
+    groups: Sequence[Group], environments: int, latents: int, stretch: bool
 ) -> Hyperparameters:
     """Kernel and noise where a search starts, near the modes of their priors."""
     return Hyperparameters(
-        CoregionalizedKernel(encoding.groups, environments, latents, stretch),
+        CoregionalizedKernel(groups, environments, latents, stretch),
         EnvironmentNoise(environments),
     )
 
@@ -381,7 +381,9 @@ def _fit(
     seen = Observations.of(table, metric, target, recipe.transform)
     rows = min(rows_allowed(recipe.most_rows, CONDITIONED_ROWS), len(seen.z))
     afford(bytes_needed([rows], device), device, f"a process of {rows} measurements")
-    hyperparameters = hyperparameters_of(seen.encoding, len(seen.environments), latents, stretch)
+    hyperparameters = hyperparameters_of(
+        seen.encoding.groups, len(seen.environments), latents, stretch
+    )
     fitted_rows = seen.subset(FITTED_ROWS, seed)
     with one_thread():
         outcome, belief = infer(seen, hyperparameters, fitted_rows, seed, rows, device)

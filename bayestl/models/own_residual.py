@@ -24,15 +24,10 @@ import torch
 
 from bayestl.models.evidence import Given
 from bayestl.models.fitting import Fit, Hyperparameters
+from bayestl.models.gp import hyperparameters_of
 from bayestl.models.hypotheses import RELATIONS, Hypotheses
 from bayestl.models.integration import DRAWS, draws, spaced
-from bayestl.models.kernels import (
-    LEAST,
-    OWN_OFFSET,
-    SHARED_OFFSET,
-    CoregionalizedKernel,
-    EnvironmentNoise,
-)
+from bayestl.models.kernels import LEAST, OWN_OFFSET, SHARED_OFFSET
 from bayestl.models.observations import FITTED_ROWS
 from bayestl.models.outliers import fit_robustly
 from bayestl.models.source_block import with_zero
@@ -71,7 +66,7 @@ def with_own_residual(block: TargetBlock) -> tuple[TargetBlock, Fit | None]:
     every = torch.arange(len(block.z))
     judged = _Rest.of(block, spaced(every, FITTED_ROWS))
     rest = judged if len(judged.left) == len(every) else _Rest.of(block, every)
-    best = Hyperparameters(CoregionalizedKernel(block.prior.groups, 1), EnvironmentNoise(1))
+    best = hyperparameters_of(block.prior.groups, 1, 1, False)
     with torch.no_grad():  # about as large as the mixture found it, which shortens the search
         best.kernel.raw_amplitude.add_(judged.typical.residual.clamp_min(LEAST).log().squeeze())
     outcome, extra = fit_robustly(best, judged.x, judged.left, judged.given)

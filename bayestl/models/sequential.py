@@ -339,7 +339,7 @@ class FittedSequentialGP(Explained):
             processes.append(
                 Conditioned.from_arrays(
                     own,
-                    hyperparameters_of(encoding, 1, 1, False),
+                    hyperparameters_of(encoding.groups, 1, 1, False),
                     as_tensor(own.array("x", m, width + 1)),
                     source_z,
                     as_tensor(own.array("extra", m)),
@@ -482,7 +482,7 @@ def _most_rows(recipe: SequentialGP, sources: int) -> int:
 
 
 def _fit_source(seen: Observations, rows: int, device: torch.device) -> tuple[Fit, Conditioned]:
-    hyperparameters = hyperparameters_of(seen.encoding, 1, 1, False)
+    hyperparameters = hyperparameters_of(seen.encoding.groups, 1, 1, False)
     return infer(seen, hyperparameters, seen.subset(FITTED_ROWS, SUBSET), SUBSET, rows, device)
 
 
@@ -515,7 +515,7 @@ def _conditioned(
             n_target=len(in_target),
             dropped=seen.dropped,
             warnings=(
-                *_warnings(recipe, seen, block, fits, details),
+                *_warnings(recipe, seen, block, fits, search, details),
                 *_unplaced(table, seen),
             ),
             details=details,
@@ -594,6 +594,7 @@ def _warnings(
     seen: Observations,
     block: TargetBlock,
     fits: Sequence[Fit],
+    search: Fit | None,
     details: dict[str, Any],
 ) -> list[str]:
     warnings = []
@@ -606,6 +607,8 @@ def _warnings(
             warnings.append(
                 f"the search for the hyperparameters of {name!r} broke down: {fit.message}"
             )
+    if search and not search.sound:
+        warnings.append(f"the search for the target's own residual broke down: {search.message}")
     for name, process in zip(seen.environments[1:], processes, strict=True):
         if process.warning:
             warnings.append(f"source {name!r}: {process.warning}")

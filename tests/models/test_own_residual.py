@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -109,6 +111,19 @@ def test_what_cannot_be_factorised_leaves_the_mixture(prior, make_features, monk
     after, outcome = with_own_residual(before)
     assert after is before
     assert outcome is not None
+
+
+def test_a_search_that_broke_down_is_told(make_table, monkeypatch):
+    robustly = own_residual.fit_robustly
+
+    def broken(*given):
+        outcome, extra = robustly(*given)
+        return replace(outcome, sound=False, message="ABNORMAL"), extra
+
+    monkeypatch.setattr(own_residual, "fit_robustly", broken)
+    table = make_table({"source": (60, 1.0, 0.0), "target": (30, 0.6, 1.0)})
+    fitted = SequentialGP().fit(table, metric="latency", target="target")
+    assert any("residual broke down: ABNORMAL" in each for each in fitted.diagnostics.warnings)
 
 
 def test_a_sequential_model_has_it_says_so_and_keeps_it(make_table, make_test, tmp_path):
