@@ -24,6 +24,9 @@ RARE = 5.0
 MOST = 10
 """At most one in so many of an environment's measurements may be an outlier."""
 
+PASSES = 5
+"""Fits without the pull of what the fit before held for outliers; nearly always three do."""
+
 
 def gain(error: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
     """Log evidence that the best extra variance of a point adds, 0 where none helps."""
@@ -34,14 +37,20 @@ def gain(error: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
 def fit_robustly(
     hyperparameters: Hyperparameters, x: torch.Tensor, z: torch.Tensor, given: Given
 ) -> tuple[Fit, torch.Tensor]:
-    """Fit, find the outliers, and where there are any fit once more without their pull.
+    """Fit, find the outliers, fit without their pull, and again while there are others.
+
+    The worst hide the rest, since a fit that counts them takes the noise for larger than it is.
 
     Returns how the last fit ended and the (n,) extra noise variance.
     """
     outcome = fit(hyperparameters, x, z, given)
     extra = extra_variance(hyperparameters, x, z, given)
-    if bool(extra.any()):
-        outcome = fit(hyperparameters, x, z, replace(given, extra=extra))
+    known = torch.zeros_like(extra)
+    for _ in range(PASSES):
+        if torch.equal(extra > 0, known > 0):
+            break
+        known = extra
+        outcome = fit(hyperparameters, x, z, replace(given, extra=known))
         extra = extra_variance(hyperparameters, x, z, given)
     return outcome, extra
 

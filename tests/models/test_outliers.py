@@ -31,3 +31,20 @@ def test_few_measurements_hold_no_outliers(make_table):
     )
     fitted = TargetOnlyGP().fit(broken, metric="latency", target="target")
     assert fitted.diagnostics.details["outliers"] == {"target": 0}
+
+
+def test_outliers_that_the_worst_ones_hide_are_found(make_table):
+    # twenty of 200 values are off by 15 % to a factor of 400, the others by 2 %
+    table = make_table({"target": (200, 1.0, 0.0)})
+    rng = np.random.default_rng(1)
+    rows = rng.choice(200, 20, replace=False)
+    values = table.frame["latency"].to_numpy().copy()
+    values[rows] *= np.exp(np.geomspace(0.15, 6.0, 20) * rng.choice([-1.0, 1.0], 20))
+    broken = type(table)(
+        table.frame.assign(latency=values), table.space, table.environments, table.metrics
+    )
+    fitted = TargetOnlyGP().fit(broken, metric="latency", target="target")
+    assert 17 <= fitted.diagnostics.details["outliers"]["target"] <= 20
+    clean = TargetOnlyGP().fit(table, metric="latency", target="target")
+    noise = [g.diagnostics.details["noise"]["target"] for g in (clean, fitted)]
+    assert noise[1] < 1.5 * noise[0]
