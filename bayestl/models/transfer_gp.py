@@ -42,7 +42,7 @@ from bayestl.models.state import State
 ENOUGH_TO_JUDGE = 5
 """Target measurements below which leave-one-out scores decide nothing."""
 
-FIRST, OTHERS = 3.0, 0.3
+FIRST, OTHERS = 3.0, 0.1
 """What the prior on the weights is worth, in measurements: of the first member, of each other."""
 
 MINOR = 0.2
