@@ -9,10 +9,10 @@ and judged by the same others, for several seeds; its error is the mean over the
 of the mean absolute percentage error of the median prediction. The ratio of a cell is our
 error over that of the best rival, chosen with hindsight; a rival that ran on fewer seeds is
 compared on those. `--quick` leaves the joint models out. With `--staged` the sources mislead, and
-the only rival is the process that does not see them. What is fitted to the sources alone is kept from
-budget to budget, in ours as in the shifts, which changes no prediction. With `--cache` nothing is computed twice; a
-cell is stored under its data and its recipe, not under the code behind it: forget with `--fresh`
-what the code changed.
+the only rival is the process that does not see them. What is fitted to the sources alone is kept
+from budget to budget, in ours as in the shifts, which changes no prediction. With `--cache` nothing
+is computed twice; a cell is stored under its data and its recipe, not under the code behind it:
+forget with `--fresh` what the code changed.
 """
 
 from __future__ import annotations
