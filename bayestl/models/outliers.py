@@ -24,8 +24,8 @@ RARE = 5.0
 MOST = 10
 """At most one in so many of an environment's measurements may be an outlier."""
 
-PASSES = 5
-"""Fits without the pull of what the fit before held for outliers; nearly always three do."""
+FITS = 6
+"""At most so many, each without the pull of what the one before held for outliers."""
 
 
 def gain(error: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
@@ -43,16 +43,13 @@ def fit_robustly(
 
     Returns how the last fit ended and the (n,) extra noise variance.
     """
-    outcome = fit(hyperparameters, x, z, given)
-    extra = extra_variance(hyperparameters, x, z, given)
-    known = torch.zeros_like(extra)
-    for _ in range(PASSES):
-        if torch.equal(extra > 0, known > 0):
-            break
-        known = extra
+    extra, fits = torch.zeros_like(z), 0
+    while True:
+        known, fits = extra, fits + 1
         outcome = fit(hyperparameters, x, z, replace(given, extra=known))
         extra = extra_variance(hyperparameters, x, z, given)
-    return outcome, extra
+        if fits == FITS or torch.equal(extra > 0, known > 0):
+            return outcome, extra
 
 
 def extra_variance(

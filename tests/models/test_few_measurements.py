@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from bayestl.models import few_measurements
-from bayestl.models.evidence import Given
+from bayestl.models.evidence import NOTHING, Given
 from bayestl.models.few_measurements import FewMeasurements
-from bayestl.models.fitting import NOTHING, fit
+from bayestl.models.fitting import fit
 from tests.models.test_fitting import CHOICES, GROUPS, POSITIONS, measured, scrambled
 
 

@@ -1,20 +1,22 @@
 import numpy as np
 
+from bayestl.data.table import MeasurementTable
 from bayestl.models.gp import MultiTaskGP, TargetOnlyGP
+
+
+def spoiled(table: MeasurementTable, rows, factors) -> MeasurementTable:
+    """The table with the latencies of some rows multiplied."""
+    frame = table.frame.copy()
+    frame.loc[rows, "latency"] *= factors
+    return MeasurementTable(frame, table.space, table.environments, table.metrics)
 
 
 def test_a_tenfold_value_is_found_and_does_not_move_the_fit(make_table, make_test):
     table = make_table({"source": (60, 1.0, 0.0), "target": (30, 1.0, 1.0)})
     configs, truth = make_test(shift=1.0)
-    broken = table.frame.copy()
-    row = int(np.flatnonzero(broken["environment"] == "target")[3])
-    broken.loc[row, "latency"] *= 20
+    row = int(np.flatnonzero(table.frame["environment"] == "target")[3])
     clean = MultiTaskGP().fit(table, metric="latency", target="target")
-    robust = MultiTaskGP().fit(
-        type(table)(broken, table.space, table.environments, table.metrics),
-        metric="latency",
-        target="target",
-    )
+    robust = MultiTaskGP().fit(spoiled(table, row, 20), metric="latency", target="target")
     assert clean.diagnostics.details["outliers"] == {"target": 0, "source": 0}
     assert robust.diagnostics.details["outliers"] == {"target": 1, "source": 0}
     assert any("outlier" in warning for warning in robust.diagnostics.warnings)
@@ -24,12 +26,7 @@ def test_a_tenfold_value_is_found_and_does_not_move_the_fit(make_table, make_tes
 
 def test_few_measurements_hold_no_outliers(make_table):
     table = make_table({"target": (8, 1.0, 0.0)})
-    values = table.frame["latency"].to_numpy().copy()
-    values[0] *= 30
-    broken = type(table)(
-        table.frame.assign(latency=values), table.space, table.environments, table.metrics
-    )
-    fitted = TargetOnlyGP().fit(broken, metric="latency", target="target")
+    fitted = TargetOnlyGP().fit(spoiled(table, 0, 30), metric="latency", target="target")
     assert fitted.diagnostics.details["outliers"] == {"target": 0}
 
 
@@ -38,11 +35,8 @@ def test_outliers_that_the_worst_ones_hide_are_found(make_table):
     table = make_table({"target": (200, 1.0, 0.0)})
     rng = np.random.default_rng(1)
     rows = rng.choice(200, 20, replace=False)
-    values = table.frame["latency"].to_numpy().copy()
-    values[rows] *= np.exp(np.geomspace(0.15, 6.0, 20) * rng.choice([-1.0, 1.0], 20))
-    broken = type(table)(
-        table.frame.assign(latency=values), table.space, table.environments, table.metrics
-    )
+    factors = np.exp(np.geomspace(0.15, 6.0, 20) * rng.choice([-1.0, 1.0], 20))
+    broken = spoiled(table, rows, factors)
     fitted = TargetOnlyGP().fit(broken, metric="latency", target="target")
     assert 17 <= fitted.diagnostics.details["outliers"]["target"] <= 20
     clean = TargetOnlyGP().fit(table, metric="latency", target="target")
