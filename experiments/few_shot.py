@@ -2,14 +2,15 @@
 
     BAYESTL_DATA=FOLDER python -m experiments.few_shot [--quick] [--seeds 10] [--workers 2]
         [--scenario NAME ...] [--budget N ...] [--methods A,B] [--botorch-seeds 2]
-        [--cache FOLDER [--fresh METHOD ...]] [--staged] [--json [FILE]] [--figure FILE]
+        [--cache FOLDER [--fresh METHOD ...]] [--staged | --unseen] [--json [FILE]] [--figure FILE]
 
 A cell is a scenario and a budget. In each, every method is given the same measurements
 and judged by the same others, for several seeds; its error is the mean over the seeds
 of the mean absolute percentage error of the median prediction. The ratio of a cell is our
 error over that of the best rival, chosen with hindsight; a rival that ran on fewer seeds is
 compared on those. `--quick` leaves the joint models out. With `--staged` the sources mislead, and
-the only rival is the process that does not see them. What is fitted to the sources alone is kept
+the only rival is the process that does not see them, and with `--unseen` they and the target
+are others. What is fitted to the sources alone is kept
 from budget to budget, in ours as in the shifts, which changes no prediction. With `--cache` nothing
 is computed twice; a cell is stored under its data and its recipe, not under the code behind it:
 forget with `--fresh` what the code changed.
@@ -39,7 +40,7 @@ from bayestl.transfer.source_values import SourceValuesRidge
 from experiments import command
 from experiments.botorch_rival import BotorchMultiTaskGP
 from experiments.remembered import Remembered, RememberedSources
-from experiments.scenarios import BUDGETS, available, scenarios, staged
+from experiments.scenarios import BUDGETS, available, scenarios, staged, unseen
 
 OURS = "TransferGP"
 METHODS: Mapping[str, Model] = {
@@ -83,7 +84,8 @@ QUICK = (
 
 def main() -> None:
     arguments = _arguments()
-    wanted = available(staged() if arguments.staged else scenarios())
+    every = staged if arguments.staged else unseen if arguments.unseen else scenarios
+    wanted = available(every())
     if arguments.scenario:
         wanted = [s for s in wanted if any(name in s.name for name in arguments.scenario)]
     elif arguments.quick:
@@ -91,8 +93,8 @@ def main() -> None:
     seeds = range(1 if arguments.quick else arguments.seeds)
     budgets = arguments.budget or ((5, 20) if arguments.quick else BUDGETS)
     whole = tuple(n for n in METHODS if not arguments.quick or n not in (*SIDE_LINES, *SLOW))
-    every = (OURS, "TargetOnlyGP") if arguments.staged else whole
-    methods = arguments.methods.split(",") if arguments.methods else every
+    usual = (OURS, "TargetOnlyGP") if arguments.staged else whole
+    methods = arguments.methods.split(",") if arguments.methods else usual
     unknown = sorted(set(methods) - set(METHODS))
     if unknown or not wanted:
         sys.exit(f"unknown {', '.join(unknown) or 'scenario'}; methods: {', '.join(METHODS)}")
@@ -226,7 +228,9 @@ def _listed(figures: Mapping[Any, float]) -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = command.study_parser(__doc__, seeds=10)
-    parser.add_argument("--staged", action="store_true", help="sources that mislead instead")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--staged", action="store_true", help="sources that mislead instead")
+    other.add_argument("--unseen", action="store_true", help="targets by which nothing was chosen")
     parser.add_argument("--scenario", action="append", help="part of a name; may be repeated")
     parser.add_argument("--budget", type=int, action="append", choices=BUDGETS)
     parser.add_argument("--botorch-seeds", type=int, default=2, help="it is slow")

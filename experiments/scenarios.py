@@ -1,7 +1,8 @@
 """The transfers that methods are judged on: from which environments to which.
 
 `scenarios()` lists those on public data, clones of repositories in the folder that
-`BAYESTL_DATA` names (see `bayestl.datasets`), `staged()` those with sources that mislead.
+`BAYESTL_DATA` names (see `bayestl.datasets`), `unseen()` others on the same data and on one set more,
+by which nothing in the library was chosen, and `staged()` those with sources that mislead.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
 from bayestl.datasets.catalogue import load
 from bayestl.datasets.deeparch import deeparch
+from bayestl.datasets.help import help_nasbench201
 from bayestl.datasets.sempl import SYSTEMS, sempl
 from bayestl.datasets.tx2 import tx2
 from bayestl.errors import FileError
@@ -77,6 +79,38 @@ def scenarios() -> list[RecordedScenario]:
             f"{_MACHINE}/torch/bert_mini/all-cores",
             f"{_ORT}/bert_mini/all-cores",
             f"{_MACHINE}/openvino/bert_mini/all-cores",
+        ),
+    ]
+
+
+def unseen() -> list[RecordedScenario]:
+    """Transfers to environments that are no target in `scenarios()`, and to other devices.
+
+    Groups are named as there; `device` is NAS-Bench-201 on HELP's, whose sources are those
+    of HELP's protocol. To be looked at last: what is chosen by them is no longer unseen.
+    """
+    return [
+        *_hardware("Adiac", targets=("aws-gpu-micro", "feature3-tf"), others=_MACHINES),
+        *_hardware("DiatomSizeReduction", targets=("feature3-tf",), others=_MACHINES),
+        *_hardware("ShapesAll", targets=("azure", "aws-gpu1-theano-micro"), others=_NOT_NANO),
+        *_hardware("Wafer", targets=("azure",), others=("feature3-tf",)),
+        *_hardware("ElectricDevices", targets=("azure",), others=("feature3-tf",)),
+        *_hardware("PhalangesOutlinesCorrect", targets=("feature3-tf",), others=("azure",)),
+        _workload("azure", "Wafer", ("Adiac", "Coffee", "ElectricDevices", "ShapesAll")),
+        _workload("aws-nano", "Adiac", ("DiatomSizeReduction",)),
+        _workload("feature3-tf", "HandOutlines", ("Adiac", "Coffee", "InlineSkate", "Wafer")),
+        _workload("feature3-tf", "uWaveGestureLibrary_X", _ELEVEN[:-1], label="many"),
+        *(_image_size(size, "power_sum") for size in _SIZES[1:-1]),
+        *(_system(system, "e2") for system in SYSTEMS),
+        *(_system(system, "e3") for system in ("exastencils", "imagemagick", "x264")),
+        *(_device(name) for name in ("eyeriss", "fpga", "gold_6226", "pixel2", "titan_rtx_256")),
+        _inference("cores", f"{_ORT}/mobilenet_v2/one-core", f"{_ORT}/mobilenet_v2/all-cores"),
+        _inference("network", f"{_ORT}/squeezenet/one-core", *_ONE_CORE),
+        _inference(
+            "engine",
+            f"{_MACHINE}/openvino/mobilenet_v2/all-cores",
+            f"{_ORT}/mobilenet_v2/all-cores",
+            f"{_MACHINE}/torch/mobilenet_v2/all-cores",
         ),
     ]
 
@@ -143,6 +177,14 @@ _ELEVEN = (
 _MACHINE = "amd-epyc-2c"
 _ORT = f"{_MACHINE}/onnxruntime"
 _OTHER_NETWORKS = tuple(f"{_ORT}/{n}/all-cores" for n in ("squeezenet", "shufflenet", "bert_mini"))
+_ONE_CORE = tuple(f"{_ORT}/{network}/one-core" for network in ("mobilenet_v2", "bert_mini"))
+_NETWORKS = range(1_900)
+"""Of NAS-Bench-201's, those that HELP's protocol has."""
+
+_HELP_SOURCES = (
+    *("1080ti_1", "1080ti_32", "1080ti_256", "silver_4114", "silver_4210r"),
+    *("samsung_a50", "pixel3", "essential_ph_1", "samsung_s7"),
+)
 _SIZES = ("200x200", "400x400", "600x600", "800x800")
 
 
@@ -182,6 +224,12 @@ def _system(system: str, target: str) -> RecordedScenario:
     sources = tuple(name for name in (f"e{k}" for k in range(count)) if name != target)
     table = partial(_recorded, sempl, system=system)
     return _scenario("system", target, sources, "time", table, system, source_rows=None)
+
+
+def _device(target: str) -> RecordedScenario:
+    environments = (*_HELP_SOURCES, target)
+    table = partial(_recorded, help_nasbench201, environments=environments, networks=_NETWORKS)
+    return _scenario("device", target, _HELP_SOURCES, "latency", table)
 
 
 def _inference(group: str, target: str, *sources: str) -> RecordedScenario:

@@ -7,15 +7,21 @@ import pandas as pd
 import pytest
 
 from bayestl.datasets.tx2 import tx2
-from experiments.scenarios import BUDGETS, scenarios, staged
+from experiments.scenarios import BUDGETS, scenarios, staged, unseen
 from experiments.staged_sources import STAGES, flawed_tx2, invented
 
 REAL = pytest.mark.skipif("BAYESTL_DATA" not in os.environ, reason="needs BAYESTL_DATA")
-NAMES = [scenario.name for scenario in [*scenarios(), *staged()]]
+EVERY = [*scenarios(), *unseen(), *staged()]
+NAMES = [scenario.name for scenario in EVERY]
 
 
 def test_every_scenario_has_a_name_of_its_own():
     assert len(set(NAMES)) == len(NAMES)
+
+
+def test_no_target_of_what_is_unseen_was_seen():
+    seen = {(scenario.target, scenario.metric, scenario.label) for scenario in scenarios()}
+    assert not seen & {(s.target, s.metric, s.label) for s in unseen()}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -52,7 +58,7 @@ def test_sources_of_the_tx2_are_tampered_with_as_their_stage_says():
 @REAL
 @pytest.mark.parametrize("name", NAMES)
 def test_every_scenario_can_be_split(name):
-    scenario = next(s for s in [*scenarios(), *staged()] if s.name == name)
+    scenario = next(s for s in EVERY if s.name == name)
     split = scenario.split(0)
     assert split.sources.environment_names == scenario.sources
     assert len(split.pool) == max(BUDGETS)
