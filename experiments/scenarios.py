@@ -33,6 +33,9 @@ TEST_ROWS = 500
 SOURCE_ROWS = 300
 """So many random rows each source contributes, where it is not measured everywhere."""
 
+OWN_GROUPS = ("cores", "batch", "network", "isa", "engine")
+"""Groups of scenarios on the data set that bayestl comes with; all others are on public data."""
+
 
 def scenarios() -> list[RecordedScenario]:
     """Every scenario on public data, by what changes.

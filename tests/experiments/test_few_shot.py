@@ -14,10 +14,11 @@ from experiments.scenarios import scenarios
 def rows(*errors, scenario="s", **more):
     """One row a (method, seed, error)."""
     columns = {"budget": 5, "coverage90": 0.9, "nlpd": 1.0, "fit_seconds": 1.0, "error": ""}
+    scores = [{"mape": error, "median_ape": error, "crps": error} for _, _, error in errors]
     return pd.DataFrame(
         [
-            {**columns, "scenario": scenario, "method": m, "seed": s, "mape": e, **more}
-            for m, s, e in errors
+            {**columns, "scenario": scenario, "method": m, "seed": s, **of, **more}
+            for (m, s, _), of in zip(errors, scores, strict=True)
         ]
     )
 
@@ -71,6 +72,30 @@ def test_the_verdict_has_the_geometric_mean_and_the_worst_cell():
     assert found["nlpd_advantage"] == {"TargetOnlyGP": 2.0}
     assert found["failures"] == {"Mean": 1}
     json.dumps(found)
+
+
+def test_each_score_has_the_rival_that_is_best_by_it():
+    some = pd.concat(
+        [
+            rows((OURS, 0, 4), median_ape=1, crps=3),
+            rows(("Mean", 0, 2), median_ape=8, crps=6),
+            rows(("RandomForest", 0, 16), median_ape=2, crps=np.nan),
+            rows(("MultiTaskGP", 0, 1)),
+        ]
+    )
+    found = verdict(some, summarise_cells(some), is_staged=False)
+    assert found["ratio_by_score"] == pytest.approx({"mape": 2, "median_ape": 0.5, "crps": 0.5})
+
+
+def test_public_data_have_a_mean_of_their_own():
+    some = pd.concat(
+        [
+            rows((OURS, 0, 4), ("Mean", 0, 2), scenario="system/x264/e0"),
+            rows((OURS, 0, 4), ("Mean", 0, 4), scenario="cores/one-core"),
+        ]
+    )
+    found = verdict(some, summarise_cells(some), is_staged=False)
+    assert found["ratio_by_data"] == pytest.approx({"public": 2, "own": 1})
 
 
 @pytest.mark.parametrize(("slow_seeds", "expected"), [(0, [0]), (1, [0, 1])])
