@@ -10,12 +10,12 @@ of the mean absolute percentage error of the median prediction. The ratio of a c
 error over that of the best rival, chosen with hindsight; a rival that ran on fewer seeds is
 compared on those. The same mean is told for the median percentage error and the continuous ranked
 probability score, each with the rival that is best by it: a mean of percentage errors is mostly
-about the few configurations that no method foresees. `--quick` leaves the joint models out. With `--staged` the sources mislead, and
-the only rival is the process that does not see them, and with `--unseen` they and the target
-are others. What is fitted to the sources alone is kept
-from budget to budget, in ours as in the shifts, which changes no prediction. With `--cache` nothing
-is computed twice; a cell is stored under its data and its recipe, not under the code behind it:
-forget with `--fresh` what the code changed.
+about the few configurations that no method foresees. `--quick` leaves the joint models out. With
+`--staged` the sources mislead, and the only rival is the process that does not see them; with
+`--unseen` sources and targets are others. What is fitted to the sources alone is kept from budget
+to budget, in ours as in the shifts, which changes no prediction. With `--cache` nothing is computed
+twice; a cell is stored under its data and its recipe, not under the code behind it: forget with
+`--fresh` what the code changed.
 """
 
 from __future__ import annotations

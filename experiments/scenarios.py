@@ -1,8 +1,8 @@
 """The transfers that methods are judged on: from which environments to which.
 
 `scenarios()` lists those on public data, clones of repositories in the folder that
-`BAYESTL_DATA` names (see `bayestl.datasets`), `unseen()` others on the same data and on one set more,
-by which nothing in the library was chosen, and `staged()` those with sources that mislead.
+`BAYESTL_DATA` names (see `bayestl.datasets`), `unseen()` others on the same data and on one set
+more, by which nothing in the library was chosen, and `staged()` those with sources that mislead.
 """
 
 from __future__ import annotations

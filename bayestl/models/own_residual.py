@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from bayestl.models.evidence import Given
+from bayestl.models.explanation import Explanation
 from bayestl.models.fitting import Fit, Hyperparameters
 from bayestl.models.gp import hyperparameters_of
 from bayestl.models.hypotheses import RELATIONS, Hypotheses
@@ -32,14 +33,8 @@ from bayestl.models.observations import FITTED_ROWS
 from bayestl.models.outliers import fit_robustly
 from bayestl.models.source_block import with_zero
 from bayestl.models.stacking import distances, stacking_weights, trimmed
-from bayestl.models.target_block import (
-    MAX_ELEMENTS,
-    Explanation,
-    Part,
-    TargetBlock,
-    Template,
-    combined,
-)
+from bayestl.models.target_block import MAX_ELEMENTS, TargetBlock
+from bayestl.models.template import Part, Template, combined
 
 ENOUGH = 10
 """Target measurements below which no lengthscales are searched for."""
@@ -128,7 +123,7 @@ class _Rest:
         """What a block has found."""
         prior, shares = block.prior, block.templates[:-1]
         weights = (shares / shares.sum()) @ prior.templates()[0][:-1]
-        template, typical = Template.of(prior, weights), _typical(block)
+        template, typical = prior.template(weights), _typical(block)
         view, nothing = block.measured.rows(rows), torch.zeros_like(typical.residual)
         rest = replace(typical, offset=nothing, residual=nothing)  # which are the kernel's
         return cls(

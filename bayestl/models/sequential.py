@@ -46,7 +46,8 @@ from bayestl.models.scaling import Scaling, TransformName
 from bayestl.models.solver import bytes_needed
 from bayestl.models.source_block import SourceBlock, SourceView, with_zero
 from bayestl.models.state import State
-from bayestl.models.target_block import Part, TargetBlock, TargetPrior, Template
+from bayestl.models.target_block import TargetBlock, TargetPrior
+from bayestl.models.template import Part
 
 MAX_ELEMENTS = 2e8
 """Matrix elements (1.6 GB) that the factors of all sources may take; past it, rows are left out."""
@@ -407,7 +408,7 @@ def _part(state: State, prior: TargetPrior, n: int, own: int) -> Part:
             for f, column in zip(fields(Hypotheses), columns, strict=True)
         )
     )
-    template = Template.of(prior, as_tensor(state.array("template", len(prior.sources))))
+    template = prior.template(as_tensor(state.array("template", len(prior.sources))))
     kernels = tuple(prior.options.copied() for _ in range(own))
     with torch.no_grad():
         for place, kernel in enumerate(kernels):

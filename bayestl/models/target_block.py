@@ -18,48 +18,29 @@ linear algebra on n x n matrices, n the number of target measurements: milliseco
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
-from scipy.special import betaln
 
 from bayestl.errors import FitError
 from bayestl.models.bulk_process import BLOCK
 from bayestl.models.encoding import Group
+from bayestl.models.explanation import Explanation, outlier_share
 from bayestl.models.gaussian_mixture import GaussianMixture
-from bayestl.models.hypotheses import (
-    REACHES,
-    RELATIONS,
-    STRETCHES,
-    UNKNOWN_NOISE,
-    UNRELATED,
-    Hypotheses,
-    draw,
-)
+from bayestl.models.hypotheses import RELATIONS, UNKNOWN_NOISE, UNRELATED, Hypotheses, draw
 from bayestl.models.integration import spaced
-from bayestl.models.kernels import OptionKernel, squared_distance, together
-from bayestl.models.outliers import gain
+from bayestl.models.kernels import OptionKernel
 from bayestl.models.placing import PRIOR, Scale
 from bayestl.models.source_block import SourceBlock, SourceView, View
+from bayestl.models.template import Part, Template, combined, explained
 
 ALL, ONE, NONE = 0.3, 0.6, 0.1
 """Prior probabilities that the target follows the mean of the sources, one of them, or none."""
 
 MOST_TEMPLATES = 8
 """With more sources than this, those are kept that explain the target best by a linear shift."""
-
-OUTLIERS, REGULAR = 0.5, 20.0
-"""Beta prior of the share of outliers: half an outlier in twenty measurements."""
-
-OUTLIER_COST = 2.0
-"""Nats beyond the prior's odds that a variance of its own must be worth, for being fitted."""
-
-MOST_OUTLIERS = 5
-"""At most one in so many measurements is an outlier; below `FEW` none is."""
-
-FEW = 4
 
 MASS, MOST = 0.995, 40
 """Hypotheses stand for all that have this share of the probability, or are this many."""
@@ -173,6 +154,10 @@ class TargetPrior:
         """Over the features, at the modes of its priors; a copy of it is cheaper than another."""
         return OptionKernel(self.groups).double()
 
+    def template(self, weights: torch.Tensor) -> Template:
+        """The one in which the sources have these (S,) weights."""
+        return Template.of(self.sources, weights, self.options)
+
     def hypotheses(self, template: Template) -> tuple[Hypotheses, torch.Tensor]:
         """Those that go with a template, and the log probability of each."""
         if bool(template.weights.any()):
@@ -190,280 +175,6 @@ class TargetPrior:
         shares = [ALL, *[ONE / count] * count, NONE]
         weights = torch.cat([every, torch.eye(count, dtype=torch.float64), none])
         return weights, torch.tensor(shares, dtype=torch.float64).log()
-
-
-@dataclass(frozen=True)
-class Template:
-    """The covariances that hypotheses with the same template are made of.
-
-    Parameters
-    ----------
-    sources : the sources' processes
-    weights : (S,), of the sources; all zero for the template of no source
-    options : of whose interactions delta is made, on lengthscales like the sources'
-    centre : (S + 1,), subtracted from the template's value and from each contrast, so that a
-        slope turns around the middle of the sources' measurements
-    own : kernels of delta's own instead, main effects and all, that a search found; a hypothesis
-        has the one at `stretch`
-    """
-
-    sources: SourceBlock
-    weights: torch.Tensor
-    options: OptionKernel
-    centre: torch.Tensor
-    own: tuple[OptionKernel, ...] = ()
-
-    @classmethod
-    def of(cls, prior: TargetPrior, weights: torch.Tensor) -> Template:
-        """The template with these weights."""
-        sources, weights = prior.sources, weights.clone()
-        options = prior.options.copied()
-        if bool(weights.any()):  # without a template they stay at the mode of their prior
-            with torch.no_grad():
-                options.raw_lengthscales.copy_(sources.lengthscales(weights).log())
-        every = torch.stack([process.z.mean() for process in sources.processes])
-        level = weights @ every
-        centre = torch.cat([level.unsqueeze(0), every - level])
-        return cls(sources, weights, options, centre)
-
-    def features(self, view: View) -> tuple[torch.Tensor, torch.Tensor]:
-        """(n,) the template's value g, and (n, S) the contrasts of the sources with it."""
-        level = view.means @ self.weights
-        return level - self.centre[0], view.means - level.unsqueeze(-1) - self.centre[1:]
-
-    def mean(self, view: View, oddness: torch.Tensor) -> torch.Tensor:
-        """(M, n) prior means."""
-        return view.means @ self.weights + oddness.unsqueeze(-1) * (view.odd @ self.weights)
-
-    def terms(self, one: SourceView, other: View) -> list[torch.Tensor]:
-        """What a covariance is the sum of, each (n, m), in the order of `factors`."""
-        residuals = self._residuals(one.x, other.x)
-        ones = torch.ones_like(residuals[0])
-        if not bool(self.weights.any()):
-            return [torch.zeros_like(ones), ones, *residuals]
-        (g1, c1), (g2, c2) = self.features(one), self.features(other)
-        apart = squared_distance(one.means, other.means)
-        inherited = sum(
-            weight**2 * self.sources.covariance(s, one, other)
-            for s, weight in enumerate(self.weights.tolist())
-            if weight
-        )
-        assert isinstance(inherited, torch.Tensor)
-        shifts = [torch.exp(-0.5 * apart / reach**2) for reach in REACHES]
-        return [
-            inherited,
-            ones,
-            *residuals,
-            torch.outer(g1, g2),
-            c1 @ c2.T,
-            one.odd @ other.odd.T,
-            *shifts,
-        ]
-
-    def diagonal_terms(self, view: View) -> list[torch.Tensor]:
-        """The same of a covariance's diagonal, each (n,)."""
-        ones = torch.ones(len(view.x), dtype=torch.float64)
-        anywhere = view.x.new_zeros(1, view.x.shape[-1])  # as large as everywhere
-        residuals = [ones * each[0, 0] for each in self._residuals(anywhere, anywhere)]
-        if not bool(self.weights.any()):
-            return [torch.zeros_like(ones), ones, *residuals]
-        level, contrasts = self.features(view)
-        inherited = torch.zeros_like(ones)
-        for s, weight in enumerate(self.weights.tolist()):
-            if weight:
-                inherited += weight**2 * self.sources.variance(s, view)
-        return [
-            inherited,
-            ones,
-            *residuals,
-            level.square(),
-            contrasts.square().sum(-1),
-            view.odd.square().sum(-1),
-            *[ones] * len(REACHES),
-        ]
-
-    def _residuals(self, one: torch.Tensor, other: torch.Tensor) -> list[torch.Tensor]:
-        """delta's covariances, of which each hypothesis has the one at its `stretch`."""
-        if self.own:
-            return together(self.own, one, other)
-        return self.options.interactions(one, other, STRETCHES)
-
-    def factors(self, given: Hypotheses) -> torch.Tensor:
-        """(M, terms), by which the terms of a covariance are multiplied."""
-        count = len(self.own or STRETCHES)
-        stretch = torch.nn.functional.one_hot(given.stretch, count)
-        columns = [
-            torch.ones(len(given), 1, dtype=torch.float64),
-            given.offset.square().unsqueeze(-1),
-            given.residual.square().unsqueeze(-1) * stretch,
-        ]
-        if bool(self.weights.any()):
-            reach = torch.nn.functional.one_hot(given.reach, len(REACHES))
-            columns += [
-                given.slope.square().unsqueeze(-1),
-                given.contrast.square().unsqueeze(-1),
-                given.own_oddness.square().unsqueeze(-1),
-                given.shift.square().unsqueeze(-1) * reach,
-            ]
-        return torch.cat(columns, -1)
-
-
-@dataclass(frozen=True)
-class Part:
-    """The hypotheses that share a template, conditioned on the target's n measurements.
-
-    Parameters
-    ----------
-    template : theirs
-    given : k hypotheses
-    log_weights : (k,), the log of prior times evidence
-    inverse : (k, n, n) inverse covariances of the measurements
-    alpha : (k, n), those times what the prior mean leaves
-    extra : (k, n) extra noise variance of outliers, 0 for nearly all
-    """
-
-    template: Template
-    given: Hypotheses
-    log_weights: torch.Tensor
-    inverse: torch.Tensor
-    alpha: torch.Tensor
-    extra: torch.Tensor
-
-    @classmethod
-    def conditioned(
-        cls,
-        template: Template,
-        given: Hypotheses,
-        log_prior: torch.Tensor,
-        view: SourceView,
-        z: torch.Tensor,
-        relative: torch.Tensor | float = 1.0,
-    ) -> Part:
-        """The hypotheses given z at the configurations of `view`, with `relative` noise."""
-        return cls.of(template, given, log_prior, _explained(template, given, view, z, relative))
-
-    @classmethod
-    def of(
-        cls, template: Template, given: Hypotheses, log_prior: torch.Tensor, found: Explanation
-    ) -> Part:
-        """The hypotheses, given how well they explain the measurements."""
-        inverse = torch.baddbmm(found.inverse, found.updates, found.updates.mT, alpha=-1.0)
-        # row by row, as a kept block is read back: memory's order decides how BLAS rounds
-        inverse = inverse.contiguous()
-        return cls(template, given, log_prior + found.evidence, inverse, found.alpha, found.extra)
-
-    def marginals(self, measured: SourceView, view: View) -> tuple[torch.Tensor, torch.Tensor]:
-        """(k, n) means and (k, n) variances of noise-free values."""
-        factors = self.template.factors(self.given)
-        cross = combined(factors, self.template.terms(measured, view))
-        mean = self.template.mean(view, self.given.oddness)
-        mean = mean + (self.alpha.unsqueeze(-2) @ cross).squeeze(-2)
-        prior = combined(factors, self.template.diagonal_terms(view))
-        return mean, (prior - (cross * (self.inverse @ cross)).sum(-2)).clamp_min(0.0)
-
-    def leave_one_out(
-        self, z: torch.Tensor, relative: torch.Tensor | float = 1.0
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(k, n) means and variances of each measurement given all others, as if no outlier."""
-        variance = 1.0 / self.inverse.diagonal(dim1=-2, dim2=-1)
-        least = self.given.noise.square().unsqueeze(-1) * relative
-        return z - self.alpha * variance, torch.maximum(variance - self.extra, least)
-
-
-def combined(factors: torch.Tensor, terms: Sequence[torch.Tensor]) -> torch.Tensor:
-    """(k, ...) sums of the terms, each hypothesis with its own factors."""
-    stacked = torch.stack(tuple(terms))
-    return (factors @ stacked.flatten(1)).unflatten(-1, stacked.shape[1:])
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """How well M hypotheses explain n measurements, some of which each may hold for outliers.
-
-    Parameters
-    ----------
-    evidence : (M,), the logarithm, less what the outliers cost; -inf where it cannot be found
-    extra : (M, n) extra noise variance of outliers, 0 for nearly all
-    alpha : (M, n), the inverse covariance with it, times what the prior mean leaves
-    inverse : (M, n, n), without it
-    updates : (M, n, r), columns whose squares are what the outliers take from the inverse
-    """
-
-    evidence: torch.Tensor
-    extra: torch.Tensor
-    alpha: torch.Tensor
-    inverse: torch.Tensor
-    updates: torch.Tensor
-
-    def rows(self, rows: torch.Tensor) -> Explanation:
-        """That of some of the hypotheses."""
-        return Explanation(*(getattr(self, field.name)[rows] for field in fields(self)))
-
-    @classmethod
-    def of(cls, covariance: torch.Tensor, left: torch.Tensor) -> Explanation:
-        """Of (M, n, n) covariances, whose memory it takes, and (M, n) what prior means leave.
-
-        Every hypothesis may hold some measurements for outliers, the worst first, where that
-        raises its evidence by more than it costs (see `outliers`, whose gain this is); each
-        takes a rank-one term from the inverse.
-        """
-        count, n = left.shape
-        # in the covariances' own memory, column by column as LAPACK wants it: fresh memory costs
-        # more than the factors of matrices this small
-        inverse, info = covariance.mT, torch.empty(count, dtype=torch.int32)
-        torch.linalg.cholesky_ex(inverse, out=(inverse, info))
-        log_determinant = 2.0 * inverse.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        if n:
-            torch.cholesky_inverse(inverse, out=inverse)
-        alpha = (inverse @ left.unsqueeze(-1)).squeeze(-1)
-        evidence = -0.5 * ((left * alpha).sum(-1) + log_determinant + n * math.log(2.0 * math.pi))
-        evidence[(info != 0) | ~torch.isfinite(evidence)] = -math.inf
-        precision = inverse.diagonal(dim1=-2, dim2=-1).clone()
-        extra = torch.zeros_like(left)
-        most = 0 if n < FEW else max(n // MOST_OUTLIERS, 1)
-        updates, found = torch.zeros(count, n, most, dtype=torch.float64), torch.arange(count)
-        for already in range(most):
-            cost = OUTLIER_COST + _log_odds(already, n)
-            # an error squared over its variance is alpha squared over the precision
-            ratio = torch.where(extra[found] > 0, -1.0, alpha[found].square() / precision[found])
-            row = ratio.argmax(-1)
-            best = gain(alpha[found, row], precision[found, row])
-            more = torch.nonzero(best > cost).squeeze(-1)  # whatever the other hypotheses hold
-            found, row = found[more], row[more]
-            if not len(found):
-                updates = updates[..., :already]
-                break
-            evidence[found] += best[more] - cost
-            least = precision[found, row]
-            added = (alpha[found, row] / least).square() - 1.0 / least
-            before = updates[found, :, :already]
-            taken = before @ updates[found, row, :already].unsqueeze(-1)
-            update = inverse[found, row] - taken.squeeze(-1)
-            update *= (added / (1.0 + added * least)).sqrt().unsqueeze(-1)
-            precision[found] -= update.square()
-            alpha[found] -= update * (update * left[found]).sum(-1, keepdim=True)
-            extra[found, row] += added
-            updates[found, :, already] = update
-        return cls(evidence, extra, alpha, inverse, updates)
-
-
-def _explained(
-    template: Template,
-    given: Hypotheses,
-    view: SourceView,
-    z: torch.Tensor,
-    relative: torch.Tensor | float,
-) -> Explanation:
-    """How well hypotheses explain z at the configurations of `view`."""
-    covariance = combined(template.factors(given), template.terms(view, view))
-    covariance.diagonal(dim1=-2, dim2=-1).add_(given.noise.square().unsqueeze(-1) * relative)
-    return Explanation.of(covariance, z - template.mean(view, given.oddness))
-
-
-def _log_odds(already: int, n: int) -> float:
-    """What one more outlier costs by the prior of their share, given so many already."""
-    before = betaln(OUTLIERS + already, REGULAR + n - already)
-    return float(before - betaln(OUTLIERS + already + 1, REGULAR + n - already - 1))
 
 
 @dataclass(frozen=True)
@@ -565,7 +276,7 @@ class TargetBlock:
     @property
     def outlier_share(self) -> float:
         """The probability that a further measurement is an outlier."""
-        return (OUTLIERS + self.outliers) / (OUTLIERS + REGULAR + len(self.z))
+        return outlier_share(self.outliers, len(self.z))
 
     @property
     def noise_variance(self) -> float:
@@ -717,9 +428,9 @@ def _weighed(
     """
     weights, log_shares = prior.templates()
     for row in _screened(prior, weights, view, z, relative).tolist():
-        template = Template.of(prior, weights[row])
+        template = prior.template(weights[row])
         given, share = prior.hypotheses(template)
-        found = _explained(template, given, view, z, relative)
+        found = explained(template, given, view, z, relative)
         yield row, template, log_shares[row] + share + found.evidence, found
 
 
@@ -773,7 +484,7 @@ def _screened(
     given, share = prior.related.rows(simple), prior.log_related[simple]
     scores = []
     for row in range(1, count + 1):
-        found = _explained(Template.of(prior, weights[row]), given, measured, z, relative)
+        found = explained(prior.template(weights[row]), given, measured, z, relative)
         scores.append(torch.logsumexp(share + found.evidence, 0))
     best = torch.topk(torch.stack(scores), MOST_TEMPLATES).indices.sort().values + 1
     return torch.cat([torch.tensor([0]), best, torch.tensor([count + 1])])

@@ -17,6 +17,8 @@ from bayestl.models.conditioning import Conditioned
 from bayestl.models.encoding import Group
 from bayestl.models.fitting import Hyperparameters
 from bayestl.models.kernels import CoregionalizedKernel, EnvironmentNoise
+from bayestl.models.source_block import SourceBlock
+from bayestl.models.target_block import TargetPrior
 
 SPACE = ConfigSpace(
     {
@@ -133,3 +135,26 @@ def make_process() -> Callable[..., Conditioned]:
 def groups() -> tuple[Group, ...]:
     """`GROUPS`."""
     return GROUPS
+
+
+@pytest.fixture
+def prior(make_process, groups) -> TargetPrior:
+    """Of two sources that are not alike."""
+    processes = [make_process(18, 0), make_process(12, 1, like=1, shift=0.8)]
+    return TargetPrior.of(groups, SourceBlock.of(processes), learn=False)
+
+
+@pytest.fixture
+def nine(prior, make_features) -> tuple[torch.Tensor, torch.Tensor]:
+    """Nine measurements of a target, three of them where both sources were measured, or one."""
+    first, second = (process.x[:, :-1] for process in prior.sources.processes)
+    x = torch.cat([first[:2], second[3:4], make_features(6, seed=50)])
+    a, b = x.numpy().T
+    noise = 0.1 * np.random.default_rng(3).normal(size=9)
+    return x, torch.from_numpy(0.4 + 1.3 * np.sin(5 * a + 1) + 0.8 * b * a + noise)
+
+
+@pytest.fixture
+def no_outliers(monkeypatch) -> None:
+    """No measurement is held for an outlier."""
+    monkeypatch.setattr("bayestl.models.explanation.FEW", 10**6)

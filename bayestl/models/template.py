@@ -1,0 +1,214 @@
+"""The hypotheses that share a template: what their covariances are made of, and what they predict.
+
+A template says which sources the target is believed to follow, and with what weights. Its terms
+are computed once for all hypotheses that go with it, which differ in what each is
+multiplied by; the equation is in `hypotheses` and `target_block`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from bayestl.models.explanation import Explanation
+from bayestl.models.hypotheses import REACHES, STRETCHES, Hypotheses
+from bayestl.models.kernels import OptionKernel, squared_distance, together
+from bayestl.models.source_block import SourceBlock, SourceView, View
+
+
+@dataclass(frozen=True)
+class Template:
+    """The covariances that hypotheses with the same template are made of.
+
+    Parameters
+    ----------
+    sources : the sources' processes
+    weights : (S,), of the sources; all zero for the template of no source
+    options : of whose interactions delta is made, on lengthscales like the sources'
+    centre : (S + 1,), subtracted from the template's value and from each contrast, so that a
+        slope turns around the middle of the sources' measurements
+    own : kernels of delta's own instead, main effects and all, that a search found; a hypothesis
+        has the one at `stretch`
+    """
+
+    sources: SourceBlock
+    weights: torch.Tensor
+    options: OptionKernel
+    centre: torch.Tensor
+    own: tuple[OptionKernel, ...] = ()
+
+    @classmethod
+    def of(cls, sources: SourceBlock, weights: torch.Tensor, options: OptionKernel) -> Template:
+        """The template with these weights, and a copy of `options` on the lengthscales of theirs."""
+        weights, options = weights.clone(), options.copied()
+        if bool(weights.any()):  # without a template they stay at the mode of their prior
+            with torch.no_grad():
+                options.raw_lengthscales.copy_(sources.lengthscales(weights).log())
+        every = torch.stack([process.z.mean() for process in sources.processes])
+        level = weights @ every
+        centre = torch.cat([level.unsqueeze(0), every - level])
+        return cls(sources, weights, options, centre)
+
+    def features(self, view: View) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n,) the template's value g, and (n, S) the contrasts of the sources with it."""
+        level = view.means @ self.weights
+        return level - self.centre[0], view.means - level.unsqueeze(-1) - self.centre[1:]
+
+    def mean(self, view: View, oddness: torch.Tensor) -> torch.Tensor:
+        """(M, n) prior means."""
+        return view.means @ self.weights + oddness.unsqueeze(-1) * (view.odd @ self.weights)
+
+    def terms(self, one: SourceView, other: View) -> list[torch.Tensor]:
+        """What a covariance is the sum of, each (n, m), in the order of `factors`."""
+        residuals = self._residuals(one.x, other.x)
+        ones = torch.ones_like(residuals[0])
+        if not bool(self.weights.any()):
+            return [torch.zeros_like(ones), ones, *residuals]
+        (g1, c1), (g2, c2) = self.features(one), self.features(other)
+        apart = squared_distance(one.means, other.means)
+        inherited = sum(
+            weight**2 * self.sources.covariance(s, one, other)
+            for s, weight in enumerate(self.weights.tolist())
+            if weight
+        )
+        assert isinstance(inherited, torch.Tensor)
+        shifts = [torch.exp(-0.5 * apart / reach**2) for reach in REACHES]
+        return [
+            inherited,
+            ones,
+            *residuals,
+            torch.outer(g1, g2),
+            c1 @ c2.T,
+            one.odd @ other.odd.T,
+            *shifts,
+        ]
+
+    def diagonal_terms(self, view: View) -> list[torch.Tensor]:
+        """The same of a covariance's diagonal, each (n,)."""
+        ones = torch.ones(len(view.x), dtype=torch.float64)
+        anywhere = view.x.new_zeros(1, view.x.shape[-1])  # as large as everywhere
+        residuals = [ones * each[0, 0] for each in self._residuals(anywhere, anywhere)]
+        if not bool(self.weights.any()):
+            return [torch.zeros_like(ones), ones, *residuals]
+        level, contrasts = self.features(view)
+        inherited = torch.zeros_like(ones)
+        for s, weight in enumerate(self.weights.tolist()):
+            if weight:
+                inherited += weight**2 * self.sources.variance(s, view)
+        return [
+            inherited,
+            ones,
+            *residuals,
+            level.square(),
+            contrasts.square().sum(-1),
+            view.odd.square().sum(-1),
+            *[ones] * len(REACHES),
+        ]
+
+    def _residuals(self, one: torch.Tensor, other: torch.Tensor) -> list[torch.Tensor]:
+        """delta's covariances, of which each hypothesis has the one at its `stretch`."""
+        if self.own:
+            return together(self.own, one, other)
+        return self.options.interactions(one, other, STRETCHES)
+
+    def factors(self, given: Hypotheses) -> torch.Tensor:
+        """(M, terms), by which the terms of a covariance are multiplied."""
+        count = len(self.own or STRETCHES)
+        stretch = torch.nn.functional.one_hot(given.stretch, count)
+        columns = [
+            torch.ones(len(given), 1, dtype=torch.float64),
+            given.offset.square().unsqueeze(-1),
+            given.residual.square().unsqueeze(-1) * stretch,
+        ]
+        if bool(self.weights.any()):
+            reach = torch.nn.functional.one_hot(given.reach, len(REACHES))
+            columns += [
+                given.slope.square().unsqueeze(-1),
+                given.contrast.square().unsqueeze(-1),
+                given.own_oddness.square().unsqueeze(-1),
+                given.shift.square().unsqueeze(-1) * reach,
+            ]
+        return torch.cat(columns, -1)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The hypotheses that share a template, conditioned on the target's n measurements.
+
+    Parameters
+    ----------
+    template : theirs
+    given : k hypotheses
+    log_weights : (k,), the log of prior times evidence
+    inverse : (k, n, n) inverse covariances of the measurements
+    alpha : (k, n), those times what the prior mean leaves
+    extra : (k, n) extra noise variance of outliers, 0 for nearly all
+    """
+
+    template: Template
+    given: Hypotheses
+    log_weights: torch.Tensor
+    inverse: torch.Tensor
+    alpha: torch.Tensor
+    extra: torch.Tensor
+
+    @classmethod
+    def conditioned(
+        cls,
+        template: Template,
+        given: Hypotheses,
+        log_prior: torch.Tensor,
+        view: SourceView,
+        z: torch.Tensor,
+        relative: torch.Tensor | float = 1.0,
+    ) -> Part:
+        """The hypotheses given z at the configurations of `view`, with `relative` noise."""
+        return cls.of(template, given, log_prior, explained(template, given, view, z, relative))
+
+    @classmethod
+    def of(
+        cls, template: Template, given: Hypotheses, log_prior: torch.Tensor, found: Explanation
+    ) -> Part:
+        """The hypotheses, given how well they explain the measurements."""
+        inverse = torch.baddbmm(found.inverse, found.updates, found.updates.mT, alpha=-1.0)
+        # row by row, as a kept block is read back: memory's order decides how BLAS rounds
+        inverse = inverse.contiguous()
+        return cls(template, given, log_prior + found.evidence, inverse, found.alpha, found.extra)
+
+    def marginals(self, measured: SourceView, view: View) -> tuple[torch.Tensor, torch.Tensor]:
+        """(k, n) means and (k, n) variances of noise-free values."""
+        factors = self.template.factors(self.given)
+        cross = combined(factors, self.template.terms(measured, view))
+        mean = self.template.mean(view, self.given.oddness)
+        mean = mean + (self.alpha.unsqueeze(-2) @ cross).squeeze(-2)
+        prior = combined(factors, self.template.diagonal_terms(view))
+        return mean, (prior - (cross * (self.inverse @ cross)).sum(-2)).clamp_min(0.0)
+
+    def leave_one_out(
+        self, z: torch.Tensor, relative: torch.Tensor | float = 1.0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(k, n) means and variances of each measurement given all others, as if no outlier."""
+        variance = 1.0 / self.inverse.diagonal(dim1=-2, dim2=-1)
+        least = self.given.noise.square().unsqueeze(-1) * relative
+        return z - self.alpha * variance, torch.maximum(variance - self.extra, least)
+
+
+def combined(factors: torch.Tensor, terms: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(k, ...) sums of the terms, each hypothesis with its own factors."""
+    stacked = torch.stack(tuple(terms))
+    return (factors @ stacked.flatten(1)).unflatten(-1, stacked.shape[1:])
+
+
+def explained(
+    template: Template,
+    given: Hypotheses,
+    view: SourceView,
+    z: torch.Tensor,
+    relative: torch.Tensor | float,
+) -> Explanation:
+    """How well hypotheses explain z at the configurations of `view`."""
+    covariance = combined(template.factors(given), template.terms(view, view))
+    covariance.diagonal(dim1=-2, dim2=-1).add_(given.noise.square().unsqueeze(-1) * relative)
+    return Explanation.of(covariance, z - template.mean(view, given.oddness))

@@ -1,0 +1,119 @@
+"""Hypotheses with the same template are the processes that the equation says."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+
+from bayestl.models.explanation import OUTLIER_COST, log_odds
+from bayestl.models.template import Part
+from tests.models.textbook import WEIGHTS, Textbook, hypotheses
+
+TEMPLATES = pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+
+
+@TEMPLATES
+def test_a_hypothesis_is_the_textbook_process(weights, prior, nine, make_features, no_outliers):
+    x, z = nine
+    template, given, log_prior = hypotheses(prior, weights)
+    seen = prior.sources.at(x)
+    part = Part.conditioned(template, given, log_prior, seen, z)
+    assert not part.extra.any()
+    new = torch.cat([make_features(5, seed=51), prior.sources.processes[0].x[5:7, :-1], x[:2]])
+    means, variances = part.marginals(seen, prior.sources.at(new))
+    for row in range(len(given)):
+        book = Textbook(prior, weights, given, row)
+        mean, covariance, evidence = book.conditioned(x.numpy(), z.numpy(), new.numpy())
+        np.testing.assert_allclose(means[row], mean, atol=2e-4, rtol=1e-4)
+        np.testing.assert_allclose(variances[row], np.diag(covariance), atol=1e-4, rtol=1e-3)
+        found = (part.log_weights[row] - log_prior[row]).item()
+        assert found == pytest.approx(evidence, abs=1e-3)
+
+
+@TEMPLATES
+def test_left_out_is_as_if_it_had_not_been_measured(weights, prior, nine, no_outliers):
+    x, z = nine
+    template, given, log_prior = hypotheses(prior, weights)
+    part = Part.conditioned(template, given, log_prior, prior.sources.at(x), z)
+    means, variances = part.leave_one_out(z)
+    for i in range(len(z)):
+        rest = torch.tensor([j for j in range(len(z)) if j != i])
+        seen = prior.sources.at(x[rest])
+        without = Part.conditioned(template, given, log_prior, seen, z[rest])
+        mean, variance = without.marginals(seen, prior.sources.at(x[i : i + 1]))
+        torch.testing.assert_close(means[:, i], mean[:, 0], atol=1e-6, rtol=1e-6)
+        expected = variance[:, 0] + given.noise.square()
+        torch.testing.assert_close(variances[:, i], expected, atol=1e-6, rtol=1e-5)
+
+
+@TEMPLATES
+def test_noise_may_differ_from_row_to_row(weights, prior, nine, no_outliers):
+    x, z = nine
+    relative = torch.linspace(0.1, 6.0, len(z), dtype=torch.float64)
+    template, given, log_prior = hypotheses(prior, weights)
+    seen = prior.sources.at(x)
+    part = Part.conditioned(template, given, log_prior, seen, z, relative)
+    for row in range(len(given)):
+        book = Textbook(prior, weights, given, row)
+        mean, total = book.mean(x.numpy()), book.covariance(x.numpy(), x.numpy())
+        total = total + np.diag(book.given["noise"] ** 2 * relative.numpy())
+        evidence = multivariate_normal(mean, total).logpdf(z.numpy())
+        found = (part.log_weights[row] - log_prior[row]).item()
+        assert found == pytest.approx(evidence, abs=1e-3)
+    means, variances = part.leave_one_out(z, relative)
+    rest = torch.arange(1, len(z))
+    seen = prior.sources.at(x[rest])
+    without = Part.conditioned(template, given, log_prior, seen, z[rest], relative[rest])
+    mean, variance = without.marginals(seen, prior.sources.at(x[:1]))
+    torch.testing.assert_close(means[:, 0], mean[:, 0], atol=1e-6, rtol=1e-6)
+    expected = variance[:, 0] + given.noise.square() * relative[0]
+    torch.testing.assert_close(variances[:, 0], expected, atol=1e-6, rtol=1e-5)
+
+
+@TEMPLATES
+def test_outliers_are_as_if_factorised_anew(weights, prior, nine):
+    x, z = nine
+    x, z = torch.cat([x, x + 0.01]), torch.cat([z, z])
+    z[4], z[11] = z[4] + 40.0, z[11] - 15.0
+    template, given, log_prior = hypotheses(prior, weights)
+    seen = prior.sources.at(x)
+    part = Part.conditioned(template, given, log_prior, seen, z)
+    held = part.extra > 0
+    assert held[:, 4].all()
+    assert held.sum(-1).max() >= 2
+    assert held.sum(-1).max() <= len(z) // 5
+    for row in range(len(given)):
+        book = Textbook(prior, weights, given, row)
+        mean, total = book.mean(x.numpy()), book.covariance(x.numpy(), x.numpy())
+        total = total + np.diag(book.given["noise"] ** 2 + part.extra[row].numpy())
+        inverse = np.linalg.inv(total)
+        scale = np.abs(inverse).max()
+        np.testing.assert_allclose(part.inverse[row] / scale, inverse / scale, atol=1e-4)
+        cost = sum(OUTLIER_COST + log_odds(k, len(z)) for k in range(int(held[row].sum())))
+        evidence = multivariate_normal(mean, total).logpdf(z.numpy()) - cost
+        found = (part.log_weights[row] - log_prior[row]).item()
+        assert found == pytest.approx(evidence, abs=0.02)
+        alone = Part.conditioned(
+            template, given.rows(torch.tensor([row])), log_prior[row : row + 1], seen, z
+        )  # whatever the others hold for outliers
+        torch.testing.assert_close(alone.extra[0], part.extra[row])
+        torch.testing.assert_close(alone.log_weights[0], part.log_weights[row])
+
+
+@TEMPLATES
+def test_an_outlier_left_out_is_what_was_expected_there(weights, prior, nine, monkeypatch):
+    x, z = nine
+    spoiled = z.clone()
+    spoiled[6] += 40.0
+    template, given, log_prior = hypotheses(prior, weights)
+    part = Part.conditioned(template, given, log_prior, prior.sources.at(x), spoiled)
+    assert (part.extra[:, 6] > 0).all()
+    means, variances = part.leave_one_out(spoiled)
+    monkeypatch.setattr("bayestl.models.explanation.FEW", 10**6)
+    rest = torch.tensor([j for j in range(len(z)) if j != 6])
+    seen = prior.sources.at(x[rest])
+    without = Part.conditioned(template, given, log_prior, seen, z[rest])
+    mean, variance = without.marginals(seen, prior.sources.at(x[6:7]))
+    torch.testing.assert_close(means[:, 6], mean[:, 0], atol=1e-5, rtol=1e-5)
+    expected = variance[:, 0] + given.noise.square()
+    torch.testing.assert_close(variances[:, 6], expected, atol=1e-5, rtol=1e-4)
