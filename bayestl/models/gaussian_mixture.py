@@ -11,6 +11,9 @@ import torch
 STEPS = 60
 """Steps after which a quantile is found to a relative 1e-10, nearly always after five."""
 
+SHORT = 1e-3
+"""A last step is at most so long, in widths of the components that are there."""
+
 BLOCK = 4_096
 """How many values a quantile is found for at a time, so that they stay in the cache."""
 
@@ -95,26 +98,33 @@ def _quantile(
     shares = weights.unsqueeze(-1) / deviations
     at = ((shares * ends).sum(0) / shares.sum(0)).clamp(low, high)
     scale, accuracy = (1.0 / shares.sum(0)), 1e-5 * min(level, 1.0 - level)
+    before = torch.full_like(at, math.inf)
     result, left = at.clone(), torch.arange(len(at))
     for _ in range(STEPS if len(at) else 0):
         z = (at - means).div_(deviations)
         excess = weights @ torch.special.ndtr(z) - level
+        nearer = excess.abs() < 0.5 * before  # or steps may go to and fro between two slopes
         low, high = torch.where(excess < 0, at, low), torch.where(excess > 0, at, high)
         bells = torch.exp(-0.5 * z.square()).div_(deviations)
         slope = weights @ bells
-        bend = -(weights @ bells.mul_(z).div_(deviations))
+        steepness = weights @ bells.div_(deviations)  # over the slope, it is 1 / the width here
+        bend = -(weights @ bells.mul_(z))
         newton = excess * math.sqrt(2.0 * math.pi) / slope
         new = at - newton / (1.0 - newton * bend / (2.0 * slope)).clamp(0.5, 2.0)
-        inside = (new > low) & (new < high)  # never for a slope of zero
-        # a step from so near cubes the error in the probability; rounding may put it on an end
-        found = (excess.abs() < accuracy) & (new >= low) & (new <= high)
+        inside = nearer & (new > low) & (new < high)  # never for a slope of zero
+        # a step from so near cubes the error in the probability, unless there is so little of it
+        # that the step leads out of the region; rounding may put it on an end
+        short = (new - at).abs() * steepness <= SHORT * slope
+        found = (excess.abs() < accuracy) & short & (new >= low) & (new <= high)
         at = torch.where(inside | found, new, (low + high) / 2.0)
         result[left] = at
         rest = torch.nonzero(~found & (high - low > 1e-10 * scale)).squeeze(-1)
         if not len(rest):
             break
+        before = excess.abs()
         if len(rest) < len(at):
-            left, at, low, high, scale = (part[rest] for part in (left, at, low, high, scale))
+            parts = (left, at, low, high, scale, before)
+            left, at, low, high, scale, before = (part[rest] for part in parts)
             means, deviations = means[:, rest], deviations[:, rest]
     return result
 

@@ -1,5 +1,7 @@
 """Mixtures against brute force: bisection, numerical integration and plain normals."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -116,6 +118,25 @@ def test_quantiles_rise_with_their_level():
     mixture = drawn(5, 30, seed=3, spread=2.0)
     found = np.stack([mixture.quantile(level).numpy() for level in LEVELS])
     assert (np.diff(found, axis=0) > 0).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_widths_and_gaps_of_any_size_hide_no_quantile(seed):
+    """Newton's method steps out of a gap with nearly no density, or to and fro beside a spike."""
+    rng = np.random.default_rng(seed)
+    k, n = 10, 4_000
+    weights = np.full(k, 1 / k) if seed % 2 else rng.dirichlet(np.ones(k))
+    means = rng.normal(size=(k, n)) * 10 ** rng.uniform(-2, 2, n)
+    variances = 100 ** rng.uniform(-3, 1, (k, n))
+    mixture = GaussianMixture(*map(torch.from_numpy, (weights, means, variances)))
+    before = torch.full((n,), -math.inf, dtype=F64)
+    for level in (1e-5, 0.05, 0.3, 0.5, 0.6, 0.7, 0.999):
+        found = mixture.quantile(level)
+        assert (found >= before).all()
+        z = (found - mixture.means) / mixture.variances.sqrt()
+        below = mixture.weights @ torch.special.ndtr(z)
+        np.testing.assert_allclose(below.numpy(), level, atol=1e-6 * min(level, 1 - level))
+        before = found
 
 
 def test_no_values_have_no_quantiles():
