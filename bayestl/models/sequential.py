@@ -46,7 +46,7 @@ from bayestl.models.scaling import Scaling, TransformName
 from bayestl.models.solver import bytes_needed
 from bayestl.models.source_block import SourceBlock, SourceView, with_zero
 from bayestl.models.state import State
-from bayestl.models.target_block import TargetBlock, TargetPrior
+from bayestl.models.target_block import FOLLOWS, TargetBlock, TargetPrior
 from bayestl.models.template import Part
 
 MAX_ELEMENTS = 2e8
@@ -300,6 +300,7 @@ class FittedSequentialGP(Explained):
             "related": block.related.numpy(),
             "templates": block.templates.numpy(),
             "log_related": prior.log_related.numpy(),
+            "follows": np.array(prior.follows),
             "measured.x": block.measured.x.numpy(),
             "measured.means": block.measured.means.numpy(),
             "measured.odd": block.measured.odd.numpy(),
@@ -353,7 +354,9 @@ class FittedSequentialGP(Explained):
         drawn = TargetPrior.of(encoding.groups, sources, learn=False)
         log_related = as_tensor(state.array("log_related", len(drawn.related)))
         scales = state.plain.get("scales", {"prior": {}, "posterior": {}})  # older files have none
-        prior = replace(drawn, log_related=log_related, scales=scales["prior"])
+        prior = replace(
+            drawn, log_related=log_related, scales=scales["prior"], follows=_follows_in(state)
+        )
         measured_x = as_tensor(state.array("measured.x", n, width))
         measured = SourceView(
             measured_x,
@@ -424,6 +427,14 @@ def _part(state: State, prior: TargetPrior, n: int, own: int) -> Part:
         as_tensor(state.array("alpha", k, n)),
         as_tensor(state.array("extra", k, n)),
     )
+
+
+def _follows_in(state: State) -> tuple[float, float, float]:
+    """How likely the target was to follow which sources; older files have none."""
+    if "follows" not in state.arrays:
+        return FOLLOWS
+    mean, one, none = state.array("follows", 3).tolist()
+    return mean, one, none
 
 
 def _placing_in(state: State, encoding: Encoding) -> Placing | None:

@@ -18,7 +18,7 @@ linear algebra on n x n matrices, n the number of target measurements: milliseco
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -36,8 +36,8 @@ from bayestl.models.placing import PRIOR, Scale
 from bayestl.models.source_block import SourceBlock, SourceView, View
 from bayestl.models.template import Part, Template, combined, explained
 
-ALL, ONE, NONE = 0.3, 0.6, 0.1
-"""Prior probabilities that the target follows the mean of the sources, one of them, or none."""
+FOLLOWS = (0.3, 0.6, 0.1)
+"""Prior probabilities that a target follows the mean of the sources, one of them, or none."""
 
 MOST_TEMPLATES = 8
 """With more sources than this, those are kept that explain the target best by a linear shift."""
@@ -54,7 +54,7 @@ JUDGED_ROWS = 200
 PASSES = 4
 """Each option's scale is chosen given the others' at most so often."""
 
-PSEUDO_TARGETS, PSEUDO_ROWS = 4, 20
+PSEUDO_TARGETS, PSEUDO_ROWS = 8, 20
 """How many sources, and how many rows of each, teach what environments have in common."""
 
 MANY = 8
@@ -76,6 +76,7 @@ class TargetPrior:
     related, unrelated : hypotheses with and without a template
     log_related, log_unrelated : the log probability of each
     scales : option -> how likely its values are to meet the sources' on each scale
+    follows : how likely the target is to follow the mean of all sources, one of them, or none
     """
 
     groups: tuple[Group, ...]
@@ -85,6 +86,7 @@ class TargetPrior:
     log_related: torch.Tensor
     log_unrelated: torch.Tensor
     scales: Scales = field(default_factory=dict)
+    follows: tuple[float, float, float] = FOLLOWS
 
     @classmethod
     def of(
@@ -105,31 +107,43 @@ class TargetPrior:
             for option, several in choices.items()
         }
         prior = cls(groups, sources, related, unrelated, log_related, log_unrelated, scales)
-        if not learn or len(sources) < 2:
-            return prior
-        base = log_related.exp()
-        seen = [prior._seen_from(s) for s in range(min(len(sources), PSEUDO_TARGETS))]
-        learned, said = zip(*seen, strict=True)
-        weight = len(sources) / (len(sources) + 1.0)
-        mixed = (1.0 - weight) * base + weight * torch.stack(learned).mean(0)
-        agreed: dict[str, dict[Scale, float]] = {
-            option: {
-                scale: (1.0 - weight) * p
-                + weight * sum(of[option][scale] for of in said) / len(said)
-                for scale, p in before.items()
-            }
-            for option, before in scales.items()
-        }
-        return replace(prior, log_related=mixed.log(), scales=agreed)
+        return prior._learned() if learn and len(sources) > 1 else prior
 
-    def _seen_from(self, source: int) -> tuple[torch.Tensor, Scales]:
-        """(M,) probabilities of the related hypotheses and scales, were this source the target."""
+    def _learned(self) -> TargetPrior:
+        """What was believed before, and on average were each of several sources the target."""
+        every = spaced(torch.arange(len(self.sources)), PSEUDO_TARGETS).tolist()
+        seen = [self._seen_from(source) for source in every]
+        share, base = 1.0 / (len(self.sources) + 1.0), self.log_related.exp()
+
+        def mixed(before: float, said: Iterable[float]) -> float:
+            return share * before + (1.0 - share) * sum(said) / len(seen)
+
+        said = torch.stack([block.related + block.unrelated * base for block in seen]).mean(0)
+        scales = {
+            option: {
+                s: mixed(p, (block.scales[option][s] for block in seen)) for s, p in of.items()
+            }
+            for option, of in self.scales.items()
+        }
+        mean, one, none = (
+            mixed(before, after)
+            for before, *after in zip(self.follows, *(b.follows for b in seen), strict=True)
+        )
+        return replace(
+            self,
+            log_related=(share * base + (1.0 - share) * said).log(),
+            scales=scales,
+            follows=(mean, one, none),
+        )
+
+    def _seen_from(self, source: int) -> TargetBlock:
+        """What would be believed, were this source the target, of which few rows are measured."""
         process = self.sources.processes[source]
         rows = spaced(torch.arange(len(process.z)), PSEUDO_ROWS)
         others = replace(self, sources=self.sources.without(source))
-        x, z, relative = process.x[rows, :-1], process.z[rows], process.relative[rows]
-        block = TargetBlock.conditioned(others, x, z, relative)
-        return block.related + block.unrelated * self.log_related.exp(), block.scales
+        return TargetBlock.conditioned(
+            others, process.x[rows, :-1], process.z[rows], process.relative[rows]
+        )
 
     def on(self, option: str, scale: Scale) -> TargetPrior:
         """The same with the values of an option on a scale."""
@@ -169,10 +183,11 @@ class TargetPrior:
         count = len(self.sources)
         every = torch.full((1, count), 1.0 / count, dtype=torch.float64)
         none = torch.zeros(1, count, dtype=torch.float64)
+        mean, one, nothing = self.follows
         if count == 1:
-            shares = [1 - NONE, NONE]
+            shares = [mean + one, nothing]
             return torch.cat([every, none]), torch.tensor(shares, dtype=torch.float64).log()
-        shares = [ALL, *[ONE / count] * count, NONE]
+        shares = [mean, *[one / count] * count, nothing]
         weights = torch.cat([every, torch.eye(count, dtype=torch.float64), none])
         return weights, torch.tensor(shares, dtype=torch.float64).log()
 
@@ -267,6 +282,16 @@ class TargetBlock:
             by_template,
             scales,
         )
+
+    @property
+    def follows(self) -> tuple[float, float, float]:
+        """The posterior of the prior's; a source alone is mean and one, as likely as before."""
+        mean, one, _ = self.prior.follows
+        if len(self.prior.sources) == 1:
+            mean_share = (1.0 - self.unrelated) * mean / (mean + one)
+        else:
+            mean_share = float(self.templates[0])
+        return mean_share, 1.0 - self.unrelated - mean_share, self.unrelated
 
     @property
     def weights(self) -> torch.Tensor:

@@ -41,7 +41,7 @@ class Template:
 
     @classmethod
     def of(cls, sources: SourceBlock, weights: torch.Tensor, options: OptionKernel) -> Template:
-        """The template with these weights, and a copy of `options` on the lengthscales of theirs."""
+        """The template with these weights; of `options` it has a copy on their lengthscales."""
         weights, options = weights.clone(), options.copied()
         if bool(weights.any()):  # without a template they stay at the mode of their prior
             with torch.no_grad():

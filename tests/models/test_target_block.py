@@ -15,6 +15,7 @@ from bayestl.models.conditioning import Conditioned
 from bayestl.models.explanation import Explanation
 from bayestl.models.source_block import SourceBlock
 from bayestl.models.target_block import (
+    FOLLOWS,
     JUDGED_ROWS,
     MASS,
     MOST,
@@ -302,6 +303,34 @@ def test_sources_teach_what_environments_have_in_common(make_process, groups):
     simple = plain.related.relation == 0
     assert learned.log_related.exp()[simple].sum() > 1.8 * plain.log_related.exp()[simple].sum()
     assert torch.isfinite(learned.log_related).all()  # nothing is ruled out
+    assert sum(learned.follows) == pytest.approx(1.0)
+    assert 0 < learned.follows[-1] < 0.5 * plain.follows[-1]  # each has to do with the others
+
+
+def test_sources_teach_that_environments_may_have_nothing_in_common(make_process, groups):
+    rng = np.random.default_rng(0)
+    strange = [
+        Conditioned.on(p.hyperparameters, p.x, torch.from_numpy(rng.normal(size=len(p.z))))
+        for p in (make_process(30, seed) for seed in range(4))
+    ]
+    learned = TargetPrior.of(groups, SourceBlock.of(strange))
+    assert learned.follows[-1] > 3 * FOLLOWS[-1]
+    one = TargetPrior.of(groups, SourceBlock.of(strange[:1]))
+    assert one.follows == FOLLOWS  # no other tells
+
+
+def test_one_source_is_the_mean_of_all_as_well(make_process, groups):
+    x, z = target_of(make_process(40, 1), 9, 0.0)
+    for count in (1, 2):
+        sources = SourceBlock.of([make_process(20, seed) for seed in range(count)])
+        block = TargetBlock.conditioned(TargetPrior.of(groups, sources, learn=False), x, z)
+        mean, one, none = block.follows
+        assert none == block.unrelated
+        assert mean + one + none == pytest.approx(1.0)
+        if count == 1:
+            assert mean / one == pytest.approx(FOLLOWS[0] / FOLLOWS[1])
+        else:
+            assert mean == pytest.approx(block.templates[0].item())
 
 
 def test_it_depends_on_nothing_but_its_arguments(prior, nine, make_features):
