@@ -41,15 +41,19 @@ def fit_robustly(
 
     The worst hide the rest, since a fit that counts them takes the noise for larger than it is.
 
-    Returns how the last fit ended and the (n,) extra noise variance.
+    Returns how the last fit ended, with a word where others were found to the last, and the (n,)
+    extra noise variance.
     """
     extra, fits = torch.zeros_like(z), 0
     while True:
         known, fits = extra, fits + 1
         outcome = fit(hyperparameters, x, z, replace(given, extra=known))
         extra = extra_variance(hyperparameters, x, z, given)
-        if fits == FITS or torch.equal(extra > 0, known > 0):
+        if torch.equal(extra > 0, known > 0):
             return outcome, extra
+        if fits == FITS:
+            unsettled = f"{outcome.message}; which are outliers was not settled after {FITS} fits"
+            return replace(outcome, message=unsettled), extra
 
 
 def extra_variance(

@@ -1,6 +1,10 @@
+from itertools import count
+
 import numpy as np
+import torch
 
 from bayestl.data.table import MeasurementTable
+from bayestl.models import outliers
 from bayestl.models.gp import MultiTaskGP, TargetOnlyGP
 
 
@@ -42,3 +46,19 @@ def test_outliers_that_the_worst_ones_hide_are_found(make_table):
     clean = TargetOnlyGP().fit(table, metric="latency", target="target")
     noise = [g.diagnostics.details["noise"]["target"] for g in (clean, fitted)]
     assert noise[1] < 1.5 * noise[0]
+
+
+def test_outliers_that_are_never_settled_are_told(make_table, monkeypatch):
+    table, found = make_table({"target": (40, 1.0, 0.0)}), count(1)
+
+    def others_every_time(hyperparameters, x, z, given):
+        extra = torch.zeros_like(z)
+        extra[next(found) % 2] = 1.0
+        return extra
+
+    fitted = TargetOnlyGP().fit(table, metric="latency", target="target")
+    assert "settled" not in fitted.diagnostics.details["optimizer"]
+    monkeypatch.setattr(outliers, "extra_variance", others_every_time)
+    fitted = TargetOnlyGP().fit(table, metric="latency", target="target")
+    assert "not settled after 6 fits" in fitted.diagnostics.details["optimizer"]
+    assert next(found) == 1 + outliers.FITS
