@@ -22,6 +22,7 @@ from bayestl.datasets.sempl import SYSTEMS, sempl
 from bayestl.datasets.tx2 import tx2
 from bayestl.errors import FileError
 from bayestl.study.scenario import RecordedScenario
+from experiments.help import KNOWN, SOURCES, TESTED
 from experiments.staged_sources import STAGES, flawed_tx2, invented, sources_of
 
 BUDGETS = (3, 5, 10, 20, 50)
@@ -181,13 +182,6 @@ _MACHINE = "amd-epyc-2c"
 _ORT = f"{_MACHINE}/onnxruntime"
 _OTHER_NETWORKS = tuple(f"{_ORT}/{n}/all-cores" for n in ("squeezenet", "shufflenet", "bert_mini"))
 _ONE_CORE = tuple(f"{_ORT}/{network}/one-core" for network in ("mobilenet_v2", "bert_mini"))
-_NETWORKS = range(1_900)
-"""Of NAS-Bench-201's, those that HELP's protocol has."""
-
-_HELP_SOURCES = (
-    *("1080ti_1", "1080ti_32", "1080ti_256", "silver_4114", "silver_4210r"),
-    *("samsung_a50", "pixel3", "essential_ph_1", "samsung_s7"),
-)
 _SIZES = ("200x200", "400x400", "600x600", "800x800")
 
 
@@ -230,9 +224,9 @@ def _system(system: str, target: str) -> RecordedScenario:
 
 
 def _device(target: str) -> RecordedScenario:
-    environments = (*_HELP_SOURCES, target)
-    table = partial(_recorded, help_nasbench201, environments=environments, networks=_NETWORKS)
-    return _scenario("device", target, _HELP_SOURCES, "latency", table)
+    networks = range(KNOWN + TESTED)
+    table = partial(_recorded, help_nasbench201, environments=(*SOURCES, target), networks=networks)
+    return _scenario("device", target, SOURCES, "latency", table)
 
 
 def _inference(group: str, target: str, *sources: str) -> RecordedScenario:
