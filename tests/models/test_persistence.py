@@ -24,6 +24,7 @@ from bayestl.models.conformalized import Conformal
 from bayestl.models.gp import LMCGP, MultiTaskGP, TargetOnlyGP
 from bayestl.models.persistence import load, save, sealed
 from bayestl.models.sequential import SequentialGP
+from bayestl.models.target_block import FOLLOWS
 from bayestl.models.transfer_gp import TransferGP
 
 RECIPES = [MultiTaskGP(), LMCGP(3), TargetOnlyGP("identity"), SequentialGP(), TransferGP()]
@@ -184,6 +185,20 @@ def forged(description: dict, arrays: dict, path: Path) -> Path:
     description = {**description, "sha256": "0" * 64}
     path.write_bytes(sealed(safetensors.save(arrays, {"bayestl": json.dumps(description)})))
     return path
+
+
+def test_a_file_without_what_was_added_since_answers_as_it_did(table, tmp_path):
+    """Older files of a sequential model do not say how its sources are followed."""
+    fitted = SequentialGP().fit(table, metric="latency", target=table.environment_names[0])
+    path = tmp_path / "older.bayestl"
+    fitted.save(path)
+    description, arrays = parts(path.read_bytes())
+    del arrays["follows"], arrays["relative"]
+    del description["model"]["plain"]["scales"], description["model"]["plain"]["placing"]
+    older = load(forged(description, arrays, path))
+    assert older.block.prior.follows == FOLLOWS
+    configs = table.configurations()
+    assert_equal(older.predict(configs), fitted.predict(configs))
 
 
 def test_a_file_of_the_future_is_told_apart(kept):
