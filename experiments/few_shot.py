@@ -21,11 +21,11 @@ twice; a cell is stored under its data and its recipe, not under the code behind
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bayestl.baselines.mean import Mean
@@ -189,20 +189,14 @@ def _rivals(rows: pd.DataFrame) -> list[str]:
 
 def _by_score(rows: pd.DataFrame) -> dict[str, float]:
     """Score -> geometric mean of ours over that of the rival that is best by it in the cell."""
-    found = {}
-    for score in SCORES:
-        known = rows[rows[score].notna() | (rows["error"] != "")]
-        ratio = best_rivals(known, OURS, _rivals(known), score)["ratio"]
-        found[score] = geometric_mean(ratio.dropna())
-    return found
+    rivals = _rivals(rows)
+    return {s: geometric_mean(best_rivals(rows, OURS, rivals, s)["ratio"]) for s in SCORES}
 
 
 def _by_data(ratio: pd.Series) -> dict[str, float]:
     """Geometric means over cells of public data and of the data set that bayestl comes with."""
-    groups = ratio.index.get_level_values("scenario").str.split("/").str[0]
-    own = groups.isin(OWN_GROUPS)
-    means = {"public": geometric_mean(ratio[~own]), "own": geometric_mean(ratio[own])}
-    return {data: mean for data, mean in means.items() if not math.isnan(mean)}
+    own = ratio.index.get_level_values("scenario").str.split("/").str[0].isin(OWN_GROUPS)
+    return ratio.groupby(np.where(own, "own", "public")).apply(geometric_mean).to_dict()
 
 
 def _always_used(cells: pd.DataFrame, methods: Sequence[str]) -> dict[str, float]:

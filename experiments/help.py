@@ -66,16 +66,9 @@ from experiments.command import (
     show_failures,
     study_parser,
 )
+from experiments.help_protocol import KNOWN, SOURCES, TARGETS, TESTED
 from experiments.own_features import fit_at_target
 from experiments.remembered import Remembered, RememberedSources
-
-SOURCES = (
-    *("1080ti_1", "1080ti_32", "1080ti_256", "silver_4114", "silver_4210r"),
-    *("samsung_a50", "pixel3", "essential_ph_1", "samsung_s7"),
-)
-TARGETS = ("titan_rtx_256", "gold_6226", "fpga", "pixel2", "raspi4", "eyeriss")
-KNOWN, TESTED = 900, 1_000
-"""Networks 0 to 899 may be measured, the next 1,000 are tested."""
 
 TRIM = 0.1
 """The share of the fastest and of the slowest networks that the protocol leaves out."""

@@ -22,7 +22,7 @@ from bayestl.datasets.sempl import SYSTEMS, sempl
 from bayestl.datasets.tx2 import tx2
 from bayestl.errors import FileError
 from bayestl.study.scenario import RecordedScenario
-from experiments.help import KNOWN, SOURCES, TESTED
+from experiments.help_protocol import KNOWN, SOURCES, TESTED
 from experiments.staged_sources import STAGES, flawed_tx2, invented, sources_of
 
 BUDGETS = (3, 5, 10, 20, 50)

@@ -7,18 +7,18 @@ import pandas as pd
 import pytest
 
 from experiments import few_shot
-from experiments.few_shot import OURS, summarise_cells, verdict
+from experiments.few_shot import OURS, SCORES, summarise_cells, verdict
 from experiments.scenarios import scenarios
 
 
 def rows(*errors, scenario="s", **more):
     """One row a (method, seed, error)."""
     columns = {"budget": 5, "coverage90": 0.9, "nlpd": 1.0, "fit_seconds": 1.0, "error": ""}
-    scores = [{"mape": error, "median_ape": error, "crps": error} for _, _, error in errors]
     return pd.DataFrame(
         [
-            {**columns, "scenario": scenario, "method": m, "seed": s, **of, **more}
-            for (m, s, _), of in zip(errors, scores, strict=True)
+            {**columns, "scenario": scenario, "method": m, "seed": s}
+            | {**dict.fromkeys(SCORES, e), **more}
+            for m, s, e in errors
         ]
     )
 

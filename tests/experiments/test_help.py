@@ -9,12 +9,8 @@ import pytest
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
 from bayestl.datasets.help import EDGES, OPERATIONS, SPACE
 from experiments.help import (
-    KNOWN,
     PUBLISHED,
-    SOURCES,
     TARGET,
-    TARGETS,
-    TESTED,
     NasBench,
     OperationCosts,
     SourceModelsRidge,
@@ -23,6 +19,7 @@ from experiments.help import (
     ranking,
     summarise,
 )
+from experiments.help_protocol import KNOWN, SOURCES, TARGETS, TESTED
 
 REAL = pytest.mark.skipif("BAYESTL_DATA" not in os.environ, reason="needs BAYESTL_DATA")
 

@@ -25,9 +25,7 @@ from bayestl.models.target_block import (
     representatives,
 )
 from bayestl.models.template import Part
-from tests.models.textbook import WEIGHTS, Textbook, hypotheses
-
-TEMPLATES = pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+from tests.models.textbook import TEMPLATES, Textbook, hypotheses
 
 
 def test_a_gross_value_counts_for_as_little_as_none(prior, nine, make_features):

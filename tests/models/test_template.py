@@ -7,9 +7,7 @@ from scipy.stats import multivariate_normal
 
 from bayestl.models.explanation import OUTLIER_COST, log_odds
 from bayestl.models.template import Part
-from tests.models.textbook import WEIGHTS, Textbook, hypotheses
-
-TEMPLATES = pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+from tests.models.textbook import TEMPLATES, Textbook, hypotheses
 
 
 @TEMPLATES

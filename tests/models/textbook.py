@@ -6,6 +6,7 @@ import math
 from dataclasses import fields
 
 import numpy as np
+import pytest
 import torch
 from scipy.stats import multivariate_normal
 
@@ -16,7 +17,8 @@ from bayestl.models.target_block import TargetPrior
 from bayestl.models.template import Template
 
 WEIGHTS = {"all": (0.5, 0.5), "one": (0.0, 1.0), "none": (0.0, 0.0)}
-"""Of the two sources in the templates that are tried."""
+TEMPLATES = pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+"""Of two sources, with these weights."""
 
 
 class Textbook:
@@ -80,7 +82,7 @@ class Textbook:
         return m @ self.weights + self.given["oddness"] * (odd @ self.weights)
 
     def covariance(self, x1, x2) -> np.ndarray:
-        """The equation of the module's docstring."""
+        """The equation of `target_block`."""
         h, w = self.given, self.weights
         own = h["residual"] ** 2 * self.options(x1, x2, self.delta)
         total = h["offset"] ** 2 + own
