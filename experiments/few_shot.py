@@ -196,7 +196,8 @@ def _by_score(rows: pd.DataFrame) -> dict[str, float]:
 def _by_data(ratio: pd.Series) -> dict[str, float]:
     """Geometric means over cells of public data and of the data set that bayestl comes with."""
     own = ratio.index.get_level_values("scenario").str.split("/").str[0].isin(OWN_GROUPS)
-    return ratio.groupby(np.where(own, "own", "public")).apply(geometric_mean).to_dict()
+    means = ratio.groupby(np.where(own, "own", "public")).apply(geometric_mean)
+    return {str(data): float(mean) for data, mean in means.items()}
 
 
 def _always_used(cells: pd.DataFrame, methods: Sequence[str]) -> dict[str, float]:
