@@ -44,7 +44,7 @@ from bayestl.models.posterior import Posterior
 from bayestl.models.repeats import noisy_configurations, relative_noise
 from bayestl.models.scaling import Scaling, TransformName
 from bayestl.models.solver import bytes_needed
-from bayestl.models.source_block import SourceBlock, SourceView, with_zero
+from bayestl.models.source_block import SourceBlock, SourceView, reliability, with_zero
 from bayestl.models.state import State
 from bayestl.models.target_block import FOLLOWS, TargetBlock, TargetPrior
 from bayestl.models.template import Part
@@ -57,6 +57,9 @@ LARGEST_SOURCE = 5_000
 
 SUBSET = 0
 """The seed by which rows of a large source are left out, always the same ones."""
+
+UNRELIABLE = 0.3
+"""Of a less reliable source there is a warning."""
 
 COMPARED = 512
 """Configurations at which environments are compared."""
@@ -301,6 +304,7 @@ class FittedSequentialGP(Explained):
             "templates": block.templates.numpy(),
             "log_related": prior.log_related.numpy(),
             "follows": np.array(prior.follows),
+            "reliability": prior.sources.reliability.numpy(),
             "measured.x": block.measured.x.numpy(),
             "measured.means": block.measured.means.numpy(),
             "measured.odd": block.measured.odd.numpy(),
@@ -350,7 +354,12 @@ class FittedSequentialGP(Explained):
             )
             odd.append(as_tensor(own.array("odd", m)))
             halves.append(as_tensor(own.array("half", processes[-1].solver.rank, n)))
-        sources = SourceBlock(tuple(processes), tuple(odd), _placing_in(state, encoding))
+        trusted = (
+            as_tensor(state.array("reliability", count))
+            if "reliability" in state.arrays  # older files have none
+            else reliability(processes)
+        )
+        sources = SourceBlock(tuple(processes), tuple(odd), trusted, _placing_in(state, encoding))
         drawn = TargetPrior.of(encoding.groups, sources, learn=False)
         log_related = as_tensor(state.array("log_related", len(drawn.related)))
         scales = state.plain.get("scales", {"prior": {}, "posterior": {}})  # older files have none
@@ -563,6 +572,7 @@ def _details(
             **dict(zip(names, block.templates[:-1].tolist(), strict=True)),
             "none": block.unrelated,
         },
+        "reliability": dict(zip(sources, prior.sources.reliability.tolist(), strict=True)),
         "scales": {option: dict(odds) for option, odds in block.scales.items()},
         "hypotheses": len(block.weights),
         "outliers": {
@@ -624,6 +634,12 @@ def _warnings(
     for name, process in zip(seen.environments[1:], processes, strict=True):
         if process.warning:
             warnings.append(f"source {name!r}: {process.warning}")
+    for name, share in details["reliability"].items():
+        if share < UNRELIABLE:
+            warnings.append(
+                f"source {name!r} counts for little: its options account for {share:.0%} of the "
+                "variance of its own measurements"
+            )
     if kept < n_source:
         warnings.append(
             f"conditioned on {kept} of {n_source} measurements of sources, to bound the memory; "

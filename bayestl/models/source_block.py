@@ -18,12 +18,19 @@ import torch
 from bayestl.models.bulk_process import BLOCK, BulkProcess
 from bayestl.models.conditioning import Conditioned
 from bayestl.models.device import CPU
+from bayestl.models.integration import spaced
 from bayestl.models.kernels import CoregionalizedKernel, OptionKernel, value
 from bayestl.models.placing import Placing
 from bayestl.models.solver import Dense
 
 SAME = 1e-9
 """Features that differ by less are of one configuration."""
+
+JUDGED_ROWS = 200
+"""At most so many of a source's measurements say how reliable it is."""
+
+TRUST = 3.0
+"""How many measurements that follow from the others the belief in a source is worth at first."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +93,13 @@ class SourceBlock:
     processes : one a source; the last column of their inputs is 0 throughout
     odd : for each source, (m,) what its measurements are beyond the smooth mean, repeats
         averaged and outliers held back
+    reliability : (S,) the share of each source's variance that its options account for
     placing : where the target's configurations meet theirs; None where they are the same
     """
 
     processes: tuple[Conditioned, ...]
     odd: tuple[torch.Tensor, ...]
+    reliability: torch.Tensor
     placing: Placing | None = None
     _keys: tuple[tuple[torch.Tensor, torch.Tensor], ...] = field(init=False, repr=False)
     _direction: torch.Tensor = field(init=False, repr=False)
@@ -105,7 +114,8 @@ class SourceBlock:
     @classmethod
     def of(cls, processes: Sequence[Conditioned], placing: Placing | None = None) -> SourceBlock:
         """The block of some processes."""
-        return cls(tuple(processes), tuple(_odd(process) for process in processes), placing)
+        odd = tuple(_odd(process) for process in processes)
+        return cls(tuple(processes), odd, reliability(processes), placing)
 
     def __len__(self) -> int:
         return len(self.processes)
@@ -116,6 +126,7 @@ class SourceBlock:
         return SourceBlock(
             tuple(self.processes[i] for i in rest),
             tuple(self.odd[i] for i in rest),
+            self.reliability[rest],
             self.placing and self.placing.seen_from(source),
         )
 
@@ -216,6 +227,28 @@ class SourceBlock:
 def with_zero(x: torch.Tensor) -> torch.Tensor:
     """(n, p + 1) inputs of a process that knows one environment."""
     return torch.cat([x, torch.zeros(len(x), 1, dtype=x.dtype)], -1)
+
+
+def reliability(processes: Sequence[Conditioned]) -> torch.Tensor:
+    """(S,), above 0 and at most 1; near 0 where options say nothing of what was measured.
+
+    The predictive R^2 of measurements given all others, hyperparameters held, outliers left out
+    (Allen, 1974, "The relationship between variable selection and data augmentation and a method
+    for prediction"), and `TRUST` measurements beside them that follow from the others.
+    """
+    return torch.tensor([_reliability(process) for process in processes], dtype=torch.float64)
+
+
+def _reliability(process: Conditioned) -> float:
+    rows = spaced(torch.nonzero(process.extra == 0).squeeze(-1), JUDGED_ROWS)
+    z, n = process.z[rows], len(rows)
+    explained = 0.0
+    if n > 1 and bool((z != z[0]).any()):
+        left = (z - process.leave_one_out(rows)[0]).square().sum()
+        # each from the mean of the others
+        total = ((z - z.mean()) * n / (n - 1)).square().sum()
+        explained = max(0.0, 1.0 - (left / total).item())
+    return (TRUST + n * explained) / (TRUST + n)
 
 
 def _options(process: Conditioned) -> OptionKernel:

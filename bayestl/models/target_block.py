@@ -179,17 +179,21 @@ class TargetPrior:
         return self.unrelated, self.log_unrelated
 
     def templates(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(T, S) weights of the sources in each template, and their (T,) log probabilities."""
-        count = len(self.sources)
-        every = torch.full((1, count), 1.0 / count, dtype=torch.float64)
-        none = torch.zeros(1, count, dtype=torch.float64)
-        mean, one, nothing = self.follows
+        """(T, S) weights of the sources in each template, and their (T,) log probabilities.
+
+        Sources count by their reliability, in the mean and alone, and the target is as likely to
+        follow any as the most reliable of them is reliable.
+        """
+        count, worth = len(self.sources), self.sources.reliability
+        shares, most = worth / worth.sum(), worth.max()
+        mean, one, _ = (most * share for share in self.follows)
+        nothing = 1.0 - mean - one
+        every, none = shares.unsqueeze(0), torch.zeros(1, count, dtype=torch.float64)
         if count == 1:
-            shares = [mean + one, nothing]
-            return torch.cat([every, none]), torch.tensor(shares, dtype=torch.float64).log()
-        shares = [mean, *[one / count] * count, nothing]
+            return torch.cat([every, none]), torch.stack([mean + one, nothing]).log()
         weights = torch.cat([every, torch.eye(count, dtype=torch.float64), none])
-        return weights, torch.tensor(shares, dtype=torch.float64).log()
+        odds = torch.cat([mean.unsqueeze(0), one * shares, nothing.unsqueeze(0)])
+        return weights, odds.log()
 
 
 @dataclass(frozen=True)
@@ -452,7 +456,7 @@ def _weighed(
     With the logarithm of prior times evidence of each.
     """
     weights, log_shares = prior.templates()
-    for row in _screened(prior, weights, view, z, relative).tolist():
+    for row in _screened(prior, weights, log_shares, view, z, relative).tolist():
         template = prior.template(weights[row])
         given, share = prior.hypotheses(template)
         found = explained(template, given, view, z, relative)
@@ -497,6 +501,7 @@ def representatives(posterior: torch.Tensor, most: int) -> torch.Tensor:
 def _screened(
     prior: TargetPrior,
     weights: torch.Tensor,
+    log_shares: torch.Tensor,
     measured: SourceView,
     z: torch.Tensor,
     relative: torch.Tensor,
@@ -510,6 +515,6 @@ def _screened(
     scores = []
     for row in range(1, count + 1):
         found = explained(prior.template(weights[row]), given, measured, z, relative)
-        scores.append(torch.logsumexp(share + found.evidence, 0))
+        scores.append(log_shares[row] + torch.logsumexp(share + found.evidence, 0))
     best = torch.topk(torch.stack(scores), MOST_TEMPLATES).indices.sort().values + 1
     return torch.cat([torch.tensor([0]), best, torch.tensor([count + 1])])

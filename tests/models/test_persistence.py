@@ -188,15 +188,17 @@ def forged(description: dict, arrays: dict, path: Path) -> Path:
 
 
 def test_a_file_without_what_was_added_since_answers_as_it_did(table, tmp_path):
-    """Older files of a sequential model do not say how its sources are followed."""
+    """Older files of a sequential model do not say how its sources are followed, and how far."""
     fitted = SequentialGP().fit(table, metric="latency", target=table.environment_names[0])
     path = tmp_path / "older.bayestl"
     fitted.save(path)
     description, arrays = parts(path.read_bytes())
-    del arrays["follows"], arrays["relative"]
+    del arrays["follows"], arrays["relative"], arrays["reliability"]
     del description["model"]["plain"]["scales"], description["model"]["plain"]["placing"]
     older = load(forged(description, arrays, path))
     assert older.block.prior.follows == FOLLOWS
+    kept = fitted.block.prior.sources.reliability
+    torch.testing.assert_close(older.block.prior.sources.reliability, kept)
     configs = table.configurations()
     assert_equal(older.predict(configs), fitted.predict(configs))
 

@@ -376,6 +376,21 @@ def test_a_source_that_misleads_is_named(make_table):
     assert plain.diagnostics.warnings == ()
 
 
+def test_a_source_without_order_is_named(make_table):
+    table = make_table({"source": (200, 1.0, 0.0), "target": (5, 1.0, 0.5)})
+    values = table.frame["latency"].to_numpy(copy=True)
+    source = np.flatnonzero(table.frame["environment"] == "source")
+    values[source] = values[np.random.default_rng(0).permutation(source)]
+    fitted = fit(with_values(table, values))
+    details = fitted.diagnostics.details
+    assert details["reliability"]["source"] < 0.3
+    assert details["relation"]["unrelated"] > 0.5
+    assert any("'source' counts for little" in w for w in fitted.diagnostics.warnings)
+    plain = fit(table).diagnostics
+    assert plain.details["reliability"]["source"] > 0.9
+    assert plain.warnings == ()
+
+
 def test_outliers_are_counted_in_sources_and_target(make_table, make_test):
     table = make_table({"source": (40, 1.0, 0.0), "target": (12, 1.0, 0.5)})
     values = table.frame["latency"].to_numpy(copy=True)

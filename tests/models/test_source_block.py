@@ -6,7 +6,7 @@ import torch
 
 from bayestl.models.conditioning import Conditioned
 from bayestl.models.kernels import value
-from bayestl.models.source_block import SourceBlock, with_zero
+from bayestl.models.source_block import TRUST, SourceBlock, reliability, with_zero
 
 
 @pytest.fixture
@@ -125,9 +125,41 @@ def test_without_a_source_are_all_others(block, x):
     assert len(block) == 3
     assert len(rest) == 2
     torch.testing.assert_close(rest.at(x).means, block.at(x).means[:, [0, 2]])
+    torch.testing.assert_close(rest.reliability, block.reliability[[0, 2]], atol=0, rtol=0)
     torch.testing.assert_close(
         rest.at(block.processes[2].x[:, :-1]).odd[:, 1], block.odd[2], atol=0, rtol=0
     )
+
+
+def test_reliability_is_what_measurements_say_of_those_left_out(make_process):
+    process = make_process(20, 0)
+    z, extra = process.z.clone(), torch.zeros(20, dtype=torch.float64)
+    z[4], extra[4] = 30.0, 900.0  # an outlier does not count
+    found = Conditioned.on(process.hyperparameters, process.x, z, extra)
+    left, total = 0.0, 0.0
+    for row in (row for row in range(20) if row != 4):
+        rest = [other for other in range(20) if other != row]
+        others = Conditioned.on(process.hyperparameters, process.x[rest], z[rest], extra[rest])
+        left += (z[row] - others.marginals(process.x[row : row + 1])[0].item()).item() ** 2
+        total += (z[row] - z[[r for r in rest if r != 4]].mean()).item() ** 2
+    expected = (TRUST + 19 * (1.0 - left / total)) / (TRUST + 19)
+    assert reliability([found]).item() == pytest.approx(expected, rel=1e-6)
+    assert 0.5 < expected < 1.0
+
+
+def test_noise_and_constants_are_not_reliable_and_little_is_believed(make_process):
+    process = make_process(200, 0)
+    order = torch.from_numpy(np.random.default_rng(0).permutation(200))
+
+    def measured(z: torch.Tensor) -> float:
+        rows = len(z)
+        some = Conditioned.on(process.hyperparameters, process.x[:rows], z)
+        return reliability([some]).item()
+
+    assert measured(process.z) > 0.95
+    assert measured(process.z[order]) < 0.1
+    assert measured(torch.full_like(process.z, 2.0)) < 0.02
+    assert measured(process.z[:1]) == pytest.approx(TRUST / (TRUST + 1.0))
 
 
 def test_lengthscales_and_noise_are_geometric_means(block):

@@ -317,6 +317,29 @@ def test_sources_teach_that_environments_may_have_nothing_in_common(make_process
     assert one.follows == FOLLOWS  # no other tells
 
 
+def test_a_source_is_followed_as_far_as_it_is_reliable(make_process, groups):
+    mean, one, _ = FOLLOWS
+    both = SourceBlock.of([make_process(20, seed) for seed in range(2)])
+    both = replace(both, reliability=torch.tensor([0.8, 0.2], dtype=torch.float64))
+    weights, log_shares = TargetPrior.of(groups, both, learn=False).templates()
+    expected = torch.tensor([[0.8, 0.2], [1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]).double()
+    torch.testing.assert_close(weights, expected)
+    shares = [0.8 * mean, 0.8 * 0.8 * one, 0.8 * 0.2 * one, 1.0 - 0.8 * (mean + one)]
+    torch.testing.assert_close(log_shares.exp(), torch.tensor(shares).double())
+    weights, log_shares = TargetPrior.of(groups, both.without(0)).templates()
+    torch.testing.assert_close(weights, torch.tensor([[1.0], [0.0]]).double())
+    torch.testing.assert_close(log_shares.exp()[0].item(), 0.2 * (mean + one))
+
+
+def test_shuffled_sources_are_not_followed(make_process, groups):
+    x, z = target_of(make_process(40, 1), 5, 0.0)
+    whole = make_process(100, 0)
+    order = torch.from_numpy(np.random.default_rng(0).permutation(100))
+    shuffled = Conditioned.on(whole.hyperparameters, whole.x, whole.z[order])
+    block = TargetBlock.conditioned(TargetPrior.of(groups, SourceBlock.of([shuffled])), x, z)
+    assert block.unrelated > 0.8
+
+
 def test_one_source_is_the_mean_of_all_as_well(make_process, groups):
     x, z = target_of(make_process(40, 1), 9, 0.0)
     for count in (1, 2):
