@@ -14,7 +14,7 @@ STEPS = 60
 SHORT = 1e-3
 """A last step is at most so long, in widths of the components that are there."""
 
-BLOCK = 4_096
+BLOCK = 8_192
 """How many values a quantile is found for at a time, so that they stay in the cache."""
 
 

@@ -42,8 +42,9 @@ REACH = 10.0
 LEAST = 1e-6
 """What positive parameters stay above."""
 
-STRIP = 2**16
-"""Elements that a CPU computes at a time, so that they stay in its cache."""
+STRIP = 2**17
+"""Elements that a CPU computes at a time: so few that they stay in its cache, and so many that
+threads side by side seldom wait for the interpreter's lock."""
 
 TINY = 1e-300
 """What has a reciprocal root, and counts as no distance."""

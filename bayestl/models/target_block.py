@@ -25,7 +25,6 @@ from functools import cached_property
 import torch
 
 from bayestl.errors import FitError
-from bayestl.models.bulk_process import BLOCK
 from bayestl.models.encoding import Group
 from bayestl.models.explanation import Explanation, outlier_share
 from bayestl.models.gaussian_mixture import GaussianMixture
@@ -56,6 +55,9 @@ PASSES = 4
 
 PSEUDO_TARGETS, PSEUDO_ROWS = 8, 20
 """How many sources, and how many rows of each, teach what environments have in common."""
+
+BLOCK = 1_024
+"""How many configurations the sources are asked about at a time, each a column of every factor."""
 
 MANY = 8
 """So many configurations a row of the largest source are worth preparing the sources for them."""
