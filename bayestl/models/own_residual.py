@@ -130,7 +130,7 @@ class _Rest:
             template,
             typical,
             with_zero(view.x),
-            block.z[rows] - template.mean(view, typical.oddness)[0],
+            block.z[rows] - template.mean(view, typical)[0],
             Given(
                 relative=block.relative[rows],
                 known=combined(template.factors(rest), template.terms(view, view))[0],
@@ -168,13 +168,16 @@ class _Rest:
 
 
 def _typical(block: TargetBlock) -> Hypotheses:
-    """One hypothesis whose standard deviations are the root mean squares of the block's."""
+    """One hypothesis whose standard deviations are the root mean squares of the block's.
+
+    What is in its mean is the mean of theirs.
+    """
     related, weights = block.prior.related, block.related / block.related.sum()
     each = {f.name: getattr(related, f.name).double() for f in fields(related)}
     typical = {name: (weights @ values.square()).sqrt().view(1) for name, values in each.items()}
     first = torch.zeros(1, dtype=torch.long)
     return Hypotheses(
         **typical
-        | {"oddness": (weights @ related.oddness).view(1)}
+        | {n: (weights @ getattr(related, n)).view(1) for n in ("oddness", "overhead")}
         | {"reach": first + 1, "stretch": first, "relation": first + len(RELATIONS) - 1}
     )

@@ -113,7 +113,8 @@ class SequentialGP:
             # each source on one thread, and as many of them as torch may use
             found = list(pool.map(partial(_fit_source, rows=most, device=device), alone))
             fits, processes = map(list, zip(*found, strict=True))
-            sources = SourceBlock.of(processes, _placing(table, seen))
+            unit = seen.scaling.spread if seen.scaling.log else 0.0
+            sources = SourceBlock.of(processes, _placing(table, seen), unit)
             prior = TargetPrior.of(seen.encoding.groups, sources)
         return _conditioned(self, table, metric, seen, prior, fits)
 
@@ -287,6 +288,7 @@ class FittedSequentialGP(Explained):
         plain = {
             "placing": placing and {"levels": placing.levels, "scales": placing.scales},
             "scales": {"prior": prior.scales, "posterior": block.scales},
+            "unit": prior.sources.unit,
             "transform": self.recipe.transform,
             "most_rows": self.recipe.most_rows,
             "scaling": asdict(self.scaling),
@@ -359,7 +361,9 @@ class FittedSequentialGP(Explained):
             if "reliability" in state.arrays  # older files have none
             else reliability(processes)
         )
-        sources = SourceBlock(tuple(processes), tuple(odd), trusted, _placing_in(state, encoding))
+        unit = state.value("unit", float) if "unit" in state.plain else 0.0  # older files
+        placing = _placing_in(state, encoding)
+        sources = SourceBlock(tuple(processes), tuple(odd), trusted, placing, unit)
         drawn = TargetPrior.of(encoding.groups, sources, learn=False)
         log_related = as_tensor(state.array("log_related", len(drawn.related)))
         scales = state.plain.get("scales", {"prior": {}, "posterior": {}})  # older files have none
@@ -413,7 +417,10 @@ def _part(state: State, prior: TargetPrior, n: int, own: int) -> Part:
     """The hypotheses of one template, from their arrays."""
     log_weights = as_tensor(state.array("log_weights", None))
     k = len(log_weights)
-    columns = [as_tensor(state.array(f.name, k)) for f in fields(Hypotheses)]
+    columns = [  # older files have no overhead
+        as_tensor(state.array(f.name, k) if f.name in state.arrays else np.zeros(k))
+        for f in fields(Hypotheses)
+    ]
     given = Hypotheses(
         *(
             column.long() if f.name in ("reach", "stretch", "relation") else column

@@ -95,12 +95,14 @@ class SourceBlock:
         averaged and outliers held back
     reliability : (S,) the share of each source's variance that its options account for
     placing : where the target's configurations meet theirs; None where they are the same
+    unit : of the standardised scale, in natural logarithms of the metric; 0 where it has none
     """
 
     processes: tuple[Conditioned, ...]
     odd: tuple[torch.Tensor, ...]
     reliability: torch.Tensor
     placing: Placing | None = None
+    unit: float = 0.0
     _keys: tuple[tuple[torch.Tensor, torch.Tensor], ...] = field(init=False, repr=False)
     _direction: torch.Tensor = field(init=False, repr=False)
 
@@ -112,10 +114,12 @@ class SourceBlock:
         object.__setattr__(self, "_keys", keys)
 
     @classmethod
-    def of(cls, processes: Sequence[Conditioned], placing: Placing | None = None) -> SourceBlock:
+    def of(
+        cls, processes: Sequence[Conditioned], placing: Placing | None = None, unit: float = 0.0
+    ) -> SourceBlock:
         """The block of some processes."""
         odd = tuple(_odd(process) for process in processes)
-        return cls(tuple(processes), odd, reliability(processes), placing)
+        return cls(tuple(processes), odd, reliability(processes), placing, unit)
 
     def __len__(self) -> int:
         return len(self.processes)
@@ -128,6 +132,7 @@ class SourceBlock:
             tuple(self.odd[i] for i in rest),
             self.reliability[rest],
             self.placing and self.placing.seen_from(source),
+            self.unit,
         )
 
     def placed(self, placing: Placing | None) -> SourceBlock:

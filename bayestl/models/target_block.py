@@ -4,7 +4,7 @@ The second of the two stages; see `hypotheses` for the equation. Given the sourc
 and one set of hyperparameters the target is a Gaussian process in closed form, with the
 sources' uncertainty in its prior:
 
-    mean   sum_s w_s m_s(x) + lambda odd(x)
+    mean   g + h(g) + lambda odd(x),  g = sum_s w_s m_s(x)
     cov    offset^2 + slope^2 g g' + contrast^2 (m - g).(m - g)' + shift^2 k_t(m, m')
            + residual^2 k_delta(x, x') + own_oddness^2 odd.odd' + sum_s w_s^2 C_s(x, x')
 
@@ -101,7 +101,7 @@ class TargetPrior:
         with concentration 1 over environments).
         """
         noise = sources.noise()
-        related, log_related = draw(RELATIONS, noise)
+        related, log_related = draw(RELATIONS, noise, overheads=sources.unit > 0.0)
         unrelated, log_unrelated = draw((UNRELATED,), UNKNOWN_NOISE)
         choices = {} if sources.placing is None else sources.placing.choices()
         scales: dict[str, dict[Scale, float]] = {
@@ -383,7 +383,7 @@ class TargetBlock:
             k = len(share)
             centre = torch.zeros(k, m, dtype=torch.float64)
             cross = torch.zeros(k, len(self.z), m, dtype=torch.float64)
-            centre[:, at[0]] = template.mean(here, part.given.oddness)
+            centre[:, at[0]] = template.mean(here, part.given)
             cross[:, :, at[0]] = combined(factors, template.terms(self.measured, here))
             own = combined((share @ factors).unsqueeze(0), template.terms(here, here))[0]
             covariance[at[0].unsqueeze(-1), at[0]] += own
@@ -512,7 +512,8 @@ def _screened(
     count = len(prior.sources)
     if count <= MOST_TEMPLATES:
         return torch.arange(len(weights))
-    simple = torch.nonzero(prior.related.relation <= 1).squeeze(-1)
+    plain = torch.tensor([not (r.contrasts or r.shift or r.residual) for r in RELATIONS])
+    simple = torch.nonzero(plain[prior.related.relation]).squeeze(-1)
     given, share = prior.related.rows(simple), prior.log_related[simple]
     scores = []
     for row in range(1, count + 1):

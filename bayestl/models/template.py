@@ -7,6 +7,7 @@ multiplied by; the equation is in `hypotheses` and `target_block`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ from bayestl.models.explanation import Explanation
 from bayestl.models.hypotheses import REACHES, STRETCHES, Hypotheses
 from bayestl.models.kernels import OptionKernel, squared_distance, together
 from bayestl.models.source_block import SourceBlock, SourceView, View
+
+MOST_LESS = 0.95
+"""The share of a configuration's value that an overhead of the source can be at most."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Template:
     options : of whose interactions delta is made, on lengthscales like the sources'
     centre : (S + 1,), subtracted from the template's value and from each contrast, so that a
         slope turns around the middle of the sources' measurements
+    least : how far below the template's middle value the sources' least measurement is, negative
     own : kernels of delta's own instead, main effects and all, that a search found; a hypothesis
         has the one at `stretch`
     """
@@ -37,6 +42,7 @@ class Template:
     weights: torch.Tensor
     options: OptionKernel
     centre: torch.Tensor
+    least: float
     own: tuple[OptionKernel, ...] = ()
 
     @classmethod
@@ -49,16 +55,34 @@ class Template:
         every = torch.stack([process.z.mean() for process in sources.processes])
         level = weights @ every
         centre = torch.cat([level.unsqueeze(0), every - level])
-        return cls(sources, weights, options, centre)
+        lowest = torch.stack([p.z[p.extra == 0].min() for p in sources.processes])
+        return cls(sources, weights, options, centre, float(weights @ lowest - level))
 
     def features(self, view: View) -> tuple[torch.Tensor, torch.Tensor]:
         """(n,) the template's value g, and (n, S) the contrasts of the sources with it."""
         level = view.means @ self.weights
         return level - self.centre[0], view.means - level.unsqueeze(-1) - self.centre[1:]
 
-    def mean(self, view: View, oddness: torch.Tensor) -> torch.Tensor:
+    def mean(self, view: View, given: Hypotheses) -> torch.Tensor:
         """(M, n) prior means."""
-        return view.means @ self.weights + oddness.unsqueeze(-1) * (view.odd @ self.weights)
+        level = view.means @ self.weights
+        mean = level + given.oddness.unsqueeze(-1) * (view.odd @ self.weights)
+        if not bool(given.overhead.any()):
+            return mean
+        return mean + self._overheads(level - self.centre[0], given.overhead)
+
+    def _overheads(self, level: torch.Tensor, overhead: torch.Tensor) -> torch.Tensor:
+        """(M, n) h of (n,) values of the template.
+
+        A source's overhead c is what is left of its fastest configuration f over what the target
+        takes for it, (f - c) / f = f / (f + kappa), so that nothing changes where the two swap places.
+        """
+        unit = self.sources.unit
+        fastest = math.exp(unit * self.least)
+        less = fastest * overhead / (fastest - overhead)
+        added = torch.where(overhead < 0.0, less, overhead).unsqueeze(-1)
+        # none of the target's configurations takes less than nothing, wherever it is asked for
+        return (added * torch.exp(-unit * level)).clamp_min(-MOST_LESS).log1p() / unit
 
     def terms(self, one: SourceView, other: View) -> list[torch.Tensor]:
         """What a covariance is the sum of, each (n, m), in the order of `factors`."""
@@ -181,7 +205,7 @@ class Part:
         """(k, n) means and (k, n) variances of noise-free values."""
         factors = self.template.factors(self.given)
         cross = combined(factors, self.template.terms(measured, view))
-        mean = self.template.mean(view, self.given.oddness)
+        mean = self.template.mean(view, self.given)
         mean = mean + (self.alpha.unsqueeze(-2) @ cross).squeeze(-2)
         prior = combined(factors, self.template.diagonal_terms(view))
         return mean, (prior - (cross * (self.inverse @ cross)).sum(-2)).clamp_min(0.0)
@@ -211,4 +235,4 @@ def explained(
     """How well hypotheses explain z at the configurations of `view`."""
     covariance = combined(template.factors(given), template.terms(view, view))
     covariance.diagonal(dim1=-2, dim2=-1).add_(given.noise.square().unsqueeze(-1) * relative)
-    return Explanation.of(covariance, z - template.mean(view, given.oddness))
+    return Explanation.of(covariance, z - template.mean(view, given))
