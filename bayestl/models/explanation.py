@@ -25,6 +25,10 @@ MOST_OUTLIERS = 5
 
 FEW = 4
 
+HOPELESS = 50.0
+"""Nats: a hypothesis that stays so far behind, were each further outlier worth as much as the next,
+looks for none."""
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -78,7 +82,9 @@ class Explanation:
             ratio = torch.where(extra[found] > 0, -1.0, alpha[found].square() / precision[found])
             row = ratio.argmax(-1)
             best = gain(alpha[found, row], precision[found, row])
-            more = torch.nonzero(best > cost).squeeze(-1)  # whatever the other hypotheses hold
+            # whatever the other hypotheses hold, unless they explain it all far better in any case
+            hope = evidence[found] + (most - already) * (best - cost) > evidence.max() - HOPELESS
+            more = torch.nonzero((best > cost) & hope).squeeze(-1)
             found, row = found[more], row[more]
             if not len(found):
                 updates = updates[..., :already]

@@ -41,8 +41,8 @@ SLOPE, CONTRAST, SHIFT, RESIDUAL, OWN_ODDNESS, NEAR = 0.2, 0.3, 0.2, 0.15, 0.2, 
 of oddness is from lambda, and of a between environments that are about as fast as each other."""
 
 OVERHEAD, OVERHEAD_DOUBT = 0.2, 1.5
-"""Prior median of the overhead, in units of what the source's configurations typically take, and the
-standard deviation of its logarithm. As likely as not it is the source that has it."""
+"""Prior median of the overhead, in units of what the source's configurations typically take, and
+the standard deviation of its logarithm. As likely as not it is the source that has it."""
 
 ALONE = 1.0
 """Prior median of delta's standard deviation where there is no template: it is all there is."""

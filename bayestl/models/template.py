@@ -74,8 +74,8 @@ class Template:
     def _overheads(self, level: torch.Tensor, overhead: torch.Tensor) -> torch.Tensor:
         """(M, n) h of (n,) values of the template.
 
-        A source's overhead c is what is left of its fastest configuration f over what the target
-        takes for it, (f - c) / f = f / (f + kappa), so that nothing changes where the two swap places.
+        Of its fastest configuration f a source's overhead c leaves (f - c) / f = f / (f + kappa):
+        as much as a target's would, so that nothing changes where the two swap places.
         """
         unit = self.sources.unit
         fastest = math.exp(unit * self.least)

@@ -1,4 +1,4 @@
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -7,6 +7,8 @@ import torch
 from bayestl.models.hypotheses import (
     DOUBT,
     NOISE_DOUBT,
+    OVERHEAD,
+    OVERHEAD_DOUBT,
     REACHES,
     RELATIONS,
     STRETCHES,
@@ -20,6 +22,7 @@ from bayestl.models.hypotheses import (
 ALWAYS = {"offset", "noise", "reach", "stretch", "relation"}
 TERMS = {
     "slope": "slope",
+    "overhead": "overhead",
     "contrast": "contrasts",
     "shift": "shift",
     "residual": "residual",
@@ -54,15 +57,39 @@ def test_every_field_is_a_term_or_always_there():
 @pytest.mark.parametrize("relation", [*RELATIONS, UNRELATED], ids=lambda r: r.name)
 def test_a_relation_switches_terms_off(relation: Relation):
     hypotheses, _ = draw((relation,), 0.1)
+    either = relation.slope and relation.overhead
+    if either:
+        assert ((hypotheses.slope > 0) != (hypotheses.overhead != 0)).all()
     for name, says in TERMS.items():
         found = getattr(hypotheses, name)
-        if getattr(relation, says):
-            assert (found > 0).all(), name
+        if either and name in ("slope", "overhead"):
+            assert (found != 0).double().mean().item() == 0.5
+        elif getattr(relation, says):
+            assert (found != 0).all() if name == "overhead" else (found > 0).all(), name
             assert len(found.unique()) > relation.draws // 2
         else:
             assert (found == 0).all(), name
     assert (hypotheses.noise > 0).all()
     assert (hypotheses.offset > 0).all()
+
+
+def test_an_overhead_is_the_targets_or_the_sources():
+    (relation,) = (r for r in RELATIONS if r.name == "overhead")
+    overhead = draw((replace(relation, draws=256),), 0.1)[0].overhead
+    for side in (overhead[overhead > 0], -overhead[overhead < 0]):
+        assert len(side) == 256
+        assert side.log().median().exp().item() == pytest.approx(OVERHEAD, rel=0.05)
+        assert side.log().std().item() == pytest.approx(OVERHEAD_DOUBT, rel=0.05)
+
+
+def test_without_overheads_slopes_stand_in_every_draw_and_one_relation_less():
+    hypotheses, log_shares = draw(RELATIONS, 0.1, overheads=False)
+    assert (hypotheses.overhead == 0).all()
+    assert log_shares.exp().sum().item() == pytest.approx(1.0, abs=1e-6)
+    names = [RELATIONS[position].name for position in hypotheses.relation.unique().tolist()]
+    assert names == [r.name for r in RELATIONS if r.name != "overhead"]
+    sloping = torch.tensor([r.slope for r in RELATIONS])[hypotheses.relation]
+    assert torch.equal(hypotheses.slope > 0, sloping)
 
 
 def test_positions_point_at_what_they_are_positions_of():

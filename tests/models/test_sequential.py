@@ -99,6 +99,22 @@ def test_transfer_beats_the_target_alone(make_table, make_test):
     assert mape(fit(table), *test) < 0.5 * mape(alone, *test)
 
 
+@pytest.mark.parametrize("longer", ["target", "source"])
+def test_what_takes_the_same_time_whatever_the_options_is_found(longer, make_table, make_test):
+    """With an overhead, neither a factor nor a power leads from one to the other."""
+    table = make_table({"source": (80, 1.0, 0.0), "target": (6, 1.0, 0.0)})
+    overhead = 0.5 * float(table.frame["latency"].median())
+    values = table.frame["latency"] + overhead * (table.frame["environment"] == longer)
+    fitted = fit(with_values(table, values))
+    with_overhead = fitted.block.related[fitted.block.prior.related.overhead != 0].sum()
+    assert with_overhead > 0.9
+    configs, truth = make_test()
+    assert mape(fitted, configs, truth + overhead * (longer == "target")) < 2.0
+    plain = fit(with_values(table, values), transform="identity")  # there an offset is all it takes
+    assert not plain.block.prior.related.overhead.any()
+    assert plain.diagnostics.details["relation"]["overhead"] == 0.0
+
+
 def test_a_fit_depends_on_nothing_but_the_table(table, fitted, make_test):
     configs = make_test()[0]
     again = SequentialGP().fit(table, metric="latency", target="target", seed=7)

@@ -1,12 +1,14 @@
 """Hypotheses with the same template are the processes that the equation says."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import multivariate_normal
 
 from bayestl.models.explanation import OUTLIER_COST, log_odds
-from bayestl.models.template import Part
+from bayestl.models.template import Part, explained
 from tests.models.textbook import TEMPLATES, Textbook, hypotheses
 
 
@@ -69,7 +71,8 @@ def test_noise_may_differ_from_row_to_row(weights, prior, nine, no_outliers):
 
 
 @TEMPLATES
-def test_outliers_are_as_if_factorised_anew(weights, prior, nine):
+def test_outliers_are_as_if_factorised_anew(weights, prior, nine, monkeypatch):
+    monkeypatch.setattr("bayestl.models.explanation.HOPELESS", math.inf)
     x, z = nine
     x, z = torch.cat([x, x + 0.01]), torch.cat([z, z])
     z[4], z[11] = z[4] + 40.0, z[11] - 15.0
@@ -96,6 +99,25 @@ def test_outliers_are_as_if_factorised_anew(weights, prior, nine):
         )  # whatever the others hold for outliers
         torch.testing.assert_close(alone.extra[0], part.extra[row])
         torch.testing.assert_close(alone.log_weights[0], part.log_weights[row])
+
+
+@TEMPLATES
+def test_only_the_hopeless_look_for_fewer_outliers(weights, prior, nine, monkeypatch):
+    x, z = nine
+    x, z = torch.cat([x, x + 0.01, x + 0.02]), torch.cat([z, z, z])
+    z[4], z[11] = z[4] + 400.0, z[11] - 150.0
+    template = prior.template(torch.tensor(weights, dtype=torch.float64))
+    given, _ = prior.hypotheses(template)
+    seen = prior.sources.at(x)
+    found = explained(template, given, seen, z, 1.0)
+    monkeypatch.setattr("bayestl.models.explanation.HOPELESS", math.inf)
+    every = explained(template, given, seen, z, 1.0)
+    fewer = (found.extra > 0).sum(-1) < (every.extra > 0).sum(-1)
+    torch.testing.assert_close(found.evidence[~fewer], every.evidence[~fewer])
+    torch.testing.assert_close(found.extra[~fewer], every.extra[~fewer])
+    assert torch.softmax(every.evidence, 0)[fewer].sum() < 1e-6
+    if any(weights):
+        assert fewer.any()
 
 
 @TEMPLATES

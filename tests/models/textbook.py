@@ -26,6 +26,7 @@ class Textbook:
 
     def __init__(self, prior: TargetPrior, weights, given: Hypotheses, row: int) -> None:
         self.sources, self.weights = prior.sources.processes, np.array(weights, dtype=float)
+        self.unit = prior.sources.unit
         self.given = {f.name: getattr(given, f.name)[row].item() for f in fields(Hypotheses)}
         scales = [self.scales(process) for process in self.sources]
         mode = math.exp(math.sqrt(2) - 3) * math.sqrt(2)  # Hvarfner et al., for two groups
@@ -79,7 +80,21 @@ class Textbook:
 
     def mean(self, x) -> np.ndarray:
         m, odd = self.believes(x)
-        return m @ self.weights + self.given["oddness"] * (odd @ self.weights)
+        level = m @ self.weights
+        return level + self.overhead(level) + self.given["oddness"] * (odd @ self.weights)
+
+    def overhead(self, level) -> np.ndarray:
+        """What an overhead of the target, or of the source, adds to a template's values."""
+        unit, kappa = self.unit, self.given["overhead"]
+        if not kappa:
+            return np.zeros_like(level)
+        every = [process.z.numpy() for process in self.sources]
+        typical = np.exp(unit * (self.weights @ [z.mean() for z in every]))
+        fastest = np.exp(unit * (self.weights @ [z.min() for z in every]))
+        metric, added = np.exp(unit * level), kappa * typical
+        if kappa < 0:  # the fastest is left with a share of f / (f + |kappa|)
+            added = -fastest * (1 - fastest / (fastest - added))
+        return np.log(np.maximum(metric + added, 0.05 * metric) / metric) / unit
 
     def covariance(self, x1, x2) -> np.ndarray:
         """The equation of `target_block`."""
