@@ -69,7 +69,7 @@ COMPARED = 512
 class SequentialGP:
     """Recipe: a process for each source, and the target as what they say plus what is its own.
 
-        y = a + sum_s w_s f_s + b g + c . (f - g) + t(f) + delta + lambda odd
+        y = a + g + h(g) + b g + c . (f - g) + t(f) + delta + lambda odd,  g = sum_s w_s f_s
 
     See `hypotheses` for the terms. The evidence weighs every template w, relation and set of
     hyperparameters; the prediction is their mixture.
