@@ -102,7 +102,10 @@ def product(chosen: torch.Tensor, apart: torch.Tensor) -> torch.Tensor:
 
 
 def with_main_effects(
-    chosen: torch.Tensor, apart: torch.Tensor, main: torch.Tensor
+    chosen: torch.Tensor,
+    apart: torch.Tensor,
+    main: torch.Tensor,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """p(c, a) + main p(c / REACH^2, a / REACH^2), p being `product`, from one root; as there."""
     square = apart.mul_(5.0).clamp_min_(TINY)
@@ -111,7 +114,7 @@ def with_main_effects(
     decay = torch.add(distance, chosen, alpha=0.5, out=chosen).mul_(-LOG2_E).exp2_()
     far.addcmul_(far, torch.add(distance, square, alpha=1.0 / (3.0 * REACH)), value=1.0 / REACH)
     near = decay.addcmul_(decay, distance.add_(square, alpha=1.0 / 3.0))
-    return near.addcmul_(main, far)
+    return torch.addcmul(near, main, far, out=near if out is None else out)
 
 
 def linearized(
@@ -320,7 +323,7 @@ class OptionKernel(Kernel):
         main = value(self, "main")
         result = ones[0].new_empty(len(ones[0]), len(others[0]))
         for rows, _, chosen, apart in _strips(ones, others):
-            result[rows] = with_main_effects(chosen, apart, main)
+            with_main_effects(chosen, apart, main, out=result[rows])
         return result
 
 
