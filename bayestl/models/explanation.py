@@ -59,7 +59,7 @@ class Explanation:
 
         Every hypothesis may hold some measurements for outliers, the worst first, where that
         raises its evidence by more than it costs (see `outliers`, whose gain this is); each
-        takes a rank-one term from the inverse.
+        takes a rank-one term from the inverse. Those that are `HOPELESS` stop looking.
         """
         count, n = left.shape
         # in the covariances' own memory, column by column as LAPACK wants it: fresh memory costs

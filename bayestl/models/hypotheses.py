@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -167,7 +166,9 @@ def _draw(position: int, relation: Relation, noise: float) -> Hypotheses:
     z = ndtri(np.clip(u, 1e-6, 1.0 - 1e-6))
     overhead = _overhead(relation, u[:, 10])
 
-    def around(mode: float, column: int, there: Any, doubt: float = DOUBT) -> torch.Tensor:
+    def around(
+        mode: float, column: int, there: bool | np.ndarray, doubt: float = DOUBT
+    ) -> torch.Tensor:
         return torch.from_numpy(mode * np.exp(doubt * z[:, column]) * there)
 
     def choice(column: int, of: Sequence[float]) -> torch.Tensor:
@@ -202,7 +203,9 @@ def _overhead(relation: Relation, u: np.ndarray) -> np.ndarray:
     """One for each of (n,) uniform draws; 0 where it is not there, or a slope is instead."""
     if not relation.overhead:
         return np.zeros(len(u))
-    there = u >= 0.5 if relation.slope else np.full(len(u), True)
-    side = 2.0 * np.where(there & relation.slope, 2.0 * u - 1.0, u) - 1.0  # uniform from -1 to 1
+    there = np.full(len(u), True)
+    if relation.slope:  # the other half of the draws is stretched to all of them
+        there, u = u >= 0.5, (2.0 * u) % 1.0
+    side = 2.0 * u - 1.0
     size = OVERHEAD * np.exp(OVERHEAD_DOUBT * ndtri(np.clip(np.abs(side), 1e-6, 1.0 - 1e-6)))
     return np.where(there, np.where(side < 0.0, -size, size), 0.0)

@@ -107,7 +107,10 @@ def with_main_effects(
     main: torch.Tensor,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """p(c, a) + main p(c / REACH^2, a / REACH^2), p being `product`, from one root; as there."""
+    """p(c, a) + main p(c / REACH^2, a / REACH^2), p being `product`, from one root; as there.
+
+    Written to `out` where it is given.
+    """
     square = apart.mul_(5.0).clamp_min_(TINY)
     distance = square.rsqrt().mul_(square)
     far = torch.add(distance, chosen, alpha=0.5 / REACH).mul_(-LOG2_E / REACH).exp2_()

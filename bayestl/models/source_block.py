@@ -157,6 +157,16 @@ class SourceBlock:
         logs = [value(_options(p), "lengthscales").log() for p in self.processes]
         return (weights @ torch.stack(logs).detach()).exp()
 
+    @cached_property
+    def levels(self) -> torch.Tensor:
+        """(S,) the mean of each source's measurements."""
+        return torch.stack([process.z.mean() for process in self.processes])
+
+    @cached_property
+    def lowest(self) -> torch.Tensor:
+        """(S,) the least of each source's measurements, outliers left out."""
+        return torch.stack([p.z[p.extra == 0].min() for p in self.processes])
+
     def noise(self) -> float:
         """The geometric mean of the sources' noise, a standard deviation."""
         logs = [0.5 * p.hyperparameters.noise.variance.log().mean() for p in self.processes]

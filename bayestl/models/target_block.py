@@ -78,7 +78,8 @@ class TargetPrior:
     related, unrelated : hypotheses with and without a template
     log_related, log_unrelated : the log probability of each
     scales : option -> how likely its values are to meet the sources' on each scale
-    follows : how likely the target is to follow the mean of all sources, one of them, or none
+    follows : how likely the target is to follow the mean of all sources, one of them, or none,
+        were one at least reliable beyond doubt
     """
 
     groups: tuple[Group, ...]

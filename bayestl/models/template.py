@@ -52,11 +52,9 @@ class Template:
         if bool(weights.any()):  # without a template they stay at the mode of their prior
             with torch.no_grad():
                 options.raw_lengthscales.copy_(sources.lengthscales(weights).log())
-        every = torch.stack([process.z.mean() for process in sources.processes])
-        level = weights @ every
-        centre = torch.cat([level.unsqueeze(0), every - level])
-        lowest = torch.stack([p.z[p.extra == 0].min() for p in sources.processes])
-        return cls(sources, weights, options, centre, float(weights @ lowest - level))
+        level = weights @ sources.levels
+        centre = torch.cat([level.unsqueeze(0), sources.levels - level])
+        return cls(sources, weights, options, centre, float(weights @ sources.lowest - level))
 
     def features(self, view: View) -> tuple[torch.Tensor, torch.Tensor]:
         """(n,) the template's value g, and (n, S) the contrasts of the sources with it."""
