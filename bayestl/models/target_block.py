@@ -113,15 +113,21 @@ class TargetPrior:
         return prior._learned() if learn and len(sources) > 1 else prior
 
     def _learned(self) -> TargetPrior:
-        """What was believed before, and on average were each of several sources the target."""
-        every = spaced(torch.arange(len(self.sources)), PSEUDO_TARGETS).tolist()
-        seen = [self._seen_from(source) for source in every]
-        share, base = 1.0 / (len(self.sources) + 1.0), self.log_related.exp()
+        """What was believed before, and on average were each of several sources the target.
+
+        As far as they are reliable: what is followed by noise, or follows it, teaches nothing.
+        """
+        every = spaced(torch.arange(len(self.sources)), PSEUDO_TARGETS)
+        seen = [self._seen_from(source) for source in every.tolist()]
+        reliable = self.sources.reliability[every]
+        total = float(self.sources.reliability.sum())
+        share, base = 1.0 / (total + 1.0), self.log_related.exp()
+        worth = (1.0 - share) * reliable / reliable.sum()
 
         def mixed(before: float, said: Iterable[float]) -> float:
-            return share * before + (1.0 - share) * sum(said) / len(seen)
+            return share * before + float(worth @ torch.tensor(list(said), dtype=torch.float64))
 
-        said = torch.stack([block.related + block.unrelated * base for block in seen]).mean(0)
+        said = torch.stack([block.related + block.unrelated * base for block in seen])
         scales = {
             option: {
                 s: mixed(p, (block.scales[option][s] for block in seen)) for s, p in of.items()
@@ -134,7 +140,7 @@ class TargetPrior:
         )
         return replace(
             self,
-            log_related=(share * base + (1.0 - share) * said).log(),
+            log_related=(share * base + worth @ said).log(),
             scales=scales,
             follows=(mean, one, none),
         )
@@ -292,13 +298,18 @@ class TargetBlock:
 
     @property
     def follows(self) -> tuple[float, float, float]:
-        """The posterior of the prior's; a source alone is mean and one, as likely as before."""
-        mean, one, _ = self.prior.follows
-        if len(self.prior.sources) == 1:
-            mean_share = (1.0 - self.unrelated) * mean / (mean + one)
+        """The posterior of the prior's, as were the sources reliable beyond doubt."""
+        prior = self.prior.templates()[1].exp()
+        if len(self.prior.sources) == 1:  # alone it is mean and one, which explain as much
+            first, last = self.templates / prior
+            likelihoods = torch.stack([first, first, last])
         else:
-            mean_share = float(self.templates[0])
-        return mean_share, 1.0 - self.unrelated - mean_share, self.unrelated
+            groups = [slice(0, 1), slice(1, -1), slice(-1, None)]
+            sums = [(self.templates[g].sum(), prior[g].sum()) for g in groups]
+            likelihoods = torch.stack([found / before for found, before in sums])
+        found = torch.tensor(self.prior.follows, dtype=torch.float64) * likelihoods
+        mean, one, none = (found / found.sum()).tolist()
+        return mean, one, none
 
     @property
     def weights(self) -> torch.Tensor:
