@@ -15,10 +15,8 @@ from functools import cache, cached_property
 
 import numpy as np
 import torch
-from gpytorch.constraints import Interval
 from gpytorch.module import Module
 from gpytorch.priors import LogNormalPrior
-from gpytorch.priors.prior import Prior
 from scipy.optimize import minimize
 from scipy.special import gammaln
 from threadpoolctl import ThreadpoolController
@@ -27,7 +25,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from bayestl.errors import FitError
 from bayestl.models.evidence import NOTHING, Given, log_evidence
 from bayestl.models.few_measurements import FewMeasurements
-from bayestl.models.kernels import LEAST, CoregionalizedKernel, EnvironmentNoise
+from bayestl.models.kernels import LEAST, CoregionalizedKernel, EnvironmentNoise, unchanging
 
 MAX_ITERATIONS = 100
 
@@ -155,9 +153,10 @@ class Hyperparameters(Module):
         vector_to_parameters(torch.tensor(vector), self.flat)
 
     def at(self, vector: np.ndarray) -> Hyperparameters:
-        """A copy with other parameters; priors and constraints, which never change, are shared."""
-        fixed = [m for m in self.modules() if isinstance(m, Prior | Interval)]
-        result = copy.deepcopy(self, {id(part): part for part in (*fixed, self.priors)})
+        """A copy with other parameters."""
+        shared = unchanging(self)
+        del shared[id(self.flat)]
+        result = copy.deepcopy(self, shared)
         result.move(vector)
         return result
 
@@ -226,15 +225,18 @@ def fit(
 ) -> Fit:
     """Move `hyperparameters` to their maximum a posteriori given z at x.
 
-    If the optimiser breaks down, the best point that it saw is kept and `sound` is
-    False; nothing is raised, since the priors' modes are a usable model.
+    The search is in units of the priors' standard deviations, which few measurements change: a
+    quarter fewer evaluations there. If the optimiser breaks down, the best point that it saw is
+    kept and `sound` is False; nothing is raised, since the priors' modes are a usable model.
     """
     _keep_freed_memory()
     best = (math.inf, hyperparameters.vector())
+    unit = hyperparameters.priors.scale
     log_posterior = hyperparameters.objective(x, z, given)
 
-    def negative(vector: np.ndarray) -> tuple[float, np.ndarray]:
+    def negative(in_units: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal best
+        vector = in_units * unit
         try:
             number, gradient = log_posterior(vector)
         except FitError:
@@ -242,19 +244,19 @@ def fit(
         if not (math.isfinite(number) and np.isfinite(gradient).all()):
             return _HOPELESS, np.zeros_like(vector)
         if -number < best[0]:
-            best = (-number, vector.copy())
-        return -number, -gradient
+            best = (-number, vector)
+        return -number, -gradient * unit
 
     with one_thread():
         starts = _starts(hyperparameters)
         for start in starts:
-            negative(start)
+            negative(start / unit)
         outcome = minimize(
             negative,
-            best[1],
+            best[1] / unit,
             jac=True,
             method="L-BFGS-B",
-            bounds=[(-_BOUND, _BOUND)] * len(best[1]),
+            bounds=np.stack([-_BOUND / unit, _BOUND / unit], -1),
             options={
                 "maxiter": MAX_ITERATIONS,
                 "maxcor": MEMORY,

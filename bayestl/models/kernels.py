@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from gpytorch.constraints import GreaterThan
+from gpytorch.constraints import GreaterThan, Interval
 from gpytorch.kernels import Kernel
 from gpytorch.module import Module
 from gpytorch.priors import LogNormalPrior
@@ -77,6 +77,22 @@ def positive(module: Module, name: str, shape: Sequence[int], mode: float, sprea
 def value(module: torch.nn.Module, name: str) -> torch.Tensor:
     """The value of a parameter that `positive` registered."""
     return getattr(module, f"raw_{name}").exp() + LEAST
+
+
+def unchanging(module: torch.nn.Module) -> dict[int, Any]:
+    """What copies of a module may share, as `copy.deepcopy` wants to know it: id -> object.
+
+    All but parameters and where its buffers are: to copy the dozen of other things that a module
+    has takes longer than that.
+    """
+    parts: list[Any] = list(module.buffers())
+    for one in module.modules():
+        if isinstance(one, Prior | Interval):
+            parts.append(one)
+        else:
+            own = ("_parameters", "_buffers", "_modules")
+            parts += [part for name, part in vars(one).items() if name not in own]
+    return {id(part): part for part in parts}
 
 
 def derivative(module: torch.nn.Module, name: str) -> torch.Tensor:
@@ -275,8 +291,7 @@ class OptionKernel(Kernel):
 
     def copied(self) -> OptionKernel:
         """The same with parameters of its own; what never changes is shared."""
-        shared = [module for module in self.modules() if module is not self]
-        return copy.deepcopy(self, {id(part): part for part in (*shared, *self.buffers())})
+        return copy.deepcopy(self, unchanging(self))
 
     def interactions(
         self, x1: torch.Tensor, x2: torch.Tensor, stretches: Sequence[float]
