@@ -1,16 +1,17 @@
-"""Whether a model is as sure as it may be: errors beside the variances that it claimed for them.
+"""Whether a model is as sure as it may be: what was measured beside what it predicted.
 
-The errors must be of measurements that the model had not seen, such as those of leave-one-out.
+The measurements must be such as the model had not seen, as those of leave-one-out are.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+import torch
 from scipy.stats import binomtest
+
+from bayestl.models.gaussian_mixture import GaussianMixture
 
 LEVEL = 0.9
 """Of the central intervals whose coverage is counted."""
@@ -22,31 +23,30 @@ BINS = 10
 """In how many intervals of equal probability the measurements are counted."""
 
 
-def calibration(error: np.ndarray, variance: np.ndarray) -> dict[str, Any]:
-    """How well Gaussian predictions fit what was measured.
+def calibration(predicted: GaussianMixture, values: torch.Tensor) -> dict[str, Any]:
+    """How well predictions fit what was measured.
 
     Parameters
     ----------
-    error : (n,) measured minus predicted, n at least 1
-    variance : (n,) of the predictions, the noise of a measurement included
+    predicted : of n values, n at least 1, the noise of a measurement included
+    values : (n,), what was measured
 
     Returns
     -------
     Plain values: `points`, n; `coverage90`, the share inside their central 90 % interval;
     `p_value`, how often calibrated and independent predictions give a coverage as unlikely
     or more (two-sided binomial test); `log_density`, the mean [nats]; `pit`, how many of the
-    probability integral transforms Phi(error / sd) lie in each tenth of [0, 1], alike where
-    all is well, U-shaped where intervals are too narrow (Dawid, 1984).
+    probability integral transforms lie in each tenth of [0, 1], alike where all is well, U-shaped
+    where intervals are too narrow (Dawid, 1984).
     """
-    z = error / np.sqrt(variance)
-    inside = int((np.abs(z) <= ndtri(0.5 + LEVEL / 2)).sum())
-    density = -0.5 * (np.square(z) + np.log(variance) + math.log(2 * math.pi))
-    counts, _ = np.histogram(ndtr(z), bins=BINS, range=(0.0, 1.0))
+    transformed = predicted.probability(values).numpy()
+    inside = int((np.abs(transformed - 0.5) <= LEVEL / 2).sum())
+    counts, _ = np.histogram(transformed, bins=BINS, range=(0.0, 1.0))
     return {
-        "points": len(z),
-        "coverage90": inside / len(z),
-        "p_value": float(binomtest(inside, len(z), LEVEL).pvalue),
-        "log_density": float(density.mean()),
+        "points": len(values),
+        "coverage90": inside / len(values),
+        "p_value": float(binomtest(inside, len(values), LEVEL).pvalue),
+        "log_density": predicted.log_density(values).mean().item(),
         "pit": counts.tolist(),
     }
 

@@ -78,7 +78,8 @@ def factorised(build: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, float]:
 def log_evidence(covariance: torch.Tensor, z: torch.Tensor) -> tuple[float, torch.Tensor]:
     """log N(z; 0, K) and its (n, n) derivative in K, (alpha alpha^T - K^-1) / 2, alpha = K^-1 z.
 
-    One Cholesky and one inverse from it give both (Rasmussen and Williams, 2006, 5.9).
+    One Cholesky and one inverse from it give both (Rasmussen and Williams, 2006, 5.9); alpha is by
+    the factor, since with next to no noise the inverse knows little of it.
 
     Raises
     ------
@@ -86,10 +87,11 @@ def log_evidence(covariance: torch.Tensor, z: torch.Tensor) -> tuple[float, torc
         If the covariance cannot be factorised.
     """
     factor, _ = cholesky(covariance)
-    inverse = torch.cholesky_inverse(factor).mT  # symmetric, and now row by row in memory
-    alpha = inverse @ z
+    half = torch.linalg.solve_triangular(factor, z.unsqueeze(-1), upper=False)
+    alpha = torch.linalg.solve_triangular(factor.mT, half, upper=True).squeeze(-1)
     log_determinant = 2.0 * factor.diagonal().log().sum()
-    evidence = -0.5 * (z @ alpha + log_determinant + len(z) * math.log(2.0 * math.pi))
+    inverse = torch.cholesky_inverse(factor).mT  # symmetric, and now row by row in memory
+    evidence = -0.5 * (half.square().sum() + log_determinant + len(z) * math.log(2.0 * math.pi))
     return float(evidence), inverse.addr_(alpha, alpha, beta=-0.5, alpha=0.5)
 
 

@@ -7,7 +7,7 @@ factorisation of each, and a rank-one term for each outlier that a hypothesis pa
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from scipy.special import betaln
@@ -38,20 +38,10 @@ class Explanation:
     ----------
     evidence : (M,), the logarithm, less what the outliers cost; -inf where it cannot be found
     extra : (M, n) extra noise variance of outliers, 0 for nearly all
-    alpha : (M, n), the inverse covariance with it, times what the prior mean leaves
-    inverse : (M, n, n), without it
-    updates : (M, n, r), columns whose squares are what the outliers take from the inverse
     """
 
     evidence: torch.Tensor
     extra: torch.Tensor
-    alpha: torch.Tensor
-    inverse: torch.Tensor
-    updates: torch.Tensor
-
-    def rows(self, rows: torch.Tensor) -> Explanation:
-        """That of some of the hypotheses."""
-        return Explanation(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     @classmethod
     def of(cls, covariance: torch.Tensor, left: torch.Tensor) -> Explanation:
@@ -67,14 +57,17 @@ class Explanation:
         inverse, info = covariance.mT, torch.empty(count, dtype=torch.int32)
         torch.linalg.cholesky_ex(inverse, out=(inverse, info))
         log_determinant = 2.0 * inverse.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        if n:
-            torch.cholesky_inverse(inverse, out=inverse)
-        alpha = (inverse @ left.unsqueeze(-1)).squeeze(-1)
-        evidence = -0.5 * ((left * alpha).sum(-1) + log_determinant + n * math.log(2.0 * math.pi))
+        # by the factor: with next to no noise the inverse has lost all that this is about
+        half = torch.linalg.solve_triangular(inverse, left.unsqueeze(-1), upper=False)
+        alpha = torch.linalg.solve_triangular(inverse.mT, half, upper=True).squeeze(-1)
+        square = half.square().sum((-2, -1))
+        evidence = -0.5 * (square + log_determinant + n * math.log(2.0 * math.pi))
         evidence[(info != 0) | ~torch.isfinite(evidence)] = -math.inf
+        most = 0 if n < FEW else max(n // MOST_OUTLIERS, 1)
+        if most:
+            torch.cholesky_inverse(inverse, out=inverse)
         precision = inverse.diagonal(dim1=-2, dim2=-1).clone()
         extra = torch.zeros_like(left)
-        most = 0 if n < FEW else max(n // MOST_OUTLIERS, 1)
         updates, found = torch.zeros(count, n, most, dtype=torch.float64), torch.arange(count)
         for already in range(most):
             cost = OUTLIER_COST + log_odds(already, n)
@@ -87,12 +80,11 @@ class Explanation:
             more = torch.nonzero((best > cost) & hope).squeeze(-1)
             found, row = found[more], row[more]
             if not len(found):
-                updates = updates[..., :already]
                 break
             evidence[found] += best[more] - cost
             least = precision[found, row]
             added = (alpha[found, row] / least).square() - 1.0 / least
-            before = updates[found, :, :already]
+            before = updates[found, :, :already]  # their squares are what is taken already
             taken = before @ updates[found, row, :already].unsqueeze(-1)
             update = inverse[found, row] - taken.squeeze(-1)
             update *= (added / (1.0 + added * least)).sqrt().unsqueeze(-1)
@@ -100,7 +92,7 @@ class Explanation:
             alpha[found] -= update * (update * left[found]).sum(-1, keepdim=True)
             extra[found, row] += added
             updates[found, :, already] = update
-        return cls(evidence, extra, alpha, inverse, updates)
+        return cls(evidence, extra)
 
 
 def outlier_share(outliers: float, n: int) -> float:

@@ -60,6 +60,10 @@ class GaussianMixture:
         mean = self.weights @ self.means
         return mean, self.weights @ (self.variances + (self.means - mean).square())
 
+    def probability(self, values: torch.Tensor) -> torch.Tensor:
+        """(n,), that one value each is not exceeded."""
+        return self.weights @ torch.special.ndtr((values - self.means) / self.variances.sqrt())
+
     def log_density(self, values: torch.Tensor) -> torch.Tensor:
         """(n,), of one value each."""
         square = (values - self.means).square() / self.variances

@@ -336,9 +336,9 @@ class FittedGP(Explained):
         rows = spaced(rows, JUDGED_ROWS)
         with torch.no_grad():
             mean, variance = self.mixture.leave_one_out(rows)
-        error, expected = self.belief.z[rows] - mean, variance - self.belief.extra[rows]
+        expected = GaussianMixture.normal(mean, variance - self.belief.extra[rows])
         spread = self.scaling.spread
-        return calibration(spread * error.numpy(), spread**2 * expected.numpy())
+        return calibration(expected.affine(0.0, spread), spread * self.belief.z[rows])
 
     def leave_one_out(self) -> GaussianMixture:
         """Each of the target's measurements given all others, standardised, as if no outlier.

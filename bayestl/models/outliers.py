@@ -72,7 +72,7 @@ def extra_variance(
             factor, _ = cholesky(covariance + torch.diag(extra))
             inverse = torch.cholesky_inverse(factor)
             variance = 1.0 / inverse.diagonal()
-            error = (inverse @ z) * variance
+            error = torch.cholesky_solve(z.unsqueeze(-1), factor).squeeze(-1) * variance
             worth = torch.where(extra == 0, gain(error, variance), 0.0)
             worth[allowed[environment] <= 0] = 0.0
             worst = float(worth.max())

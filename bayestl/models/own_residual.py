@@ -157,13 +157,15 @@ class _Rest:
             }
             found.append(replace(self.typical, **of_delta))
         left = self.left.repeat(len(vectors), 1)
-        explained = Explanation.of(torch.stack(covariances), left)
+        covariance = torch.stack(covariances)
+        explained = Explanation.of(covariance.clone(), left)
         sound = torch.nonzero(torch.isfinite(explained.evidence)).squeeze(-1)
         if not len(sound):
             return None
         template = replace(self.template, own=tuple(kernels))
         given, alike = Hypotheses.joined(found).rows(sound), torch.zeros(len(sound)).double()
-        part = Part.of(template, given, alike, explained.rows(sound))
+        found = Explanation(explained.evidence[sound], explained.extra[sound])
+        part = Part.of(template, given, alike, covariance[sound], left[sound], found)
         return replace(part, log_weights=alike)
 
 

@@ -57,7 +57,8 @@ PROBES = 8
 """How many configurations are predicted again by every `load`."""
 
 TOLERANCE = 1e-6
-"""How far they may be off, relative to mean and std: what another processor rounds otherwise."""
+"""How far answers may be off, relative to themselves and to the width of the 90 % interval: what
+another processor rounds otherwise. The std may be orders of magnitude larger than that."""
 
 _KEY = "bayestl"
 _UNSEALED = b"0" * 64
@@ -225,22 +226,21 @@ def _restored(tree: Any, place: str, arrays: Mapping[str, np.ndarray]) -> Any:
 
 
 def _probe(fitted: Fitted) -> dict[str, list[Any]]:
-    """A few configurations, and the mean and std that the model predicts for them."""
+    """A few configurations, and what the model predicts for them."""
     try:
         frame = candidates(fitted.space, PROBES)
     except SpaceError:  # valid configurations are too rare to find others
         frame = fitted.space.frame([fitted.space.default])
-    predicted = fitted.predict(frame)
-    return {
-        "configurations": fitted.space.records(frame),
-        "mean": predicted["mean"].tolist(),
-        "std": predicted["std"].tolist(),
-    }
+    predicted = fitted.predict(frame).to_dict("list")
+    return {"configurations": fitted.space.records(frame), **predicted}
 
 
 def _agrees(fitted: Fitted, probe: Mapping[str, Any]) -> bool:
-    """Whether the model predicts what it did."""
+    """Whether the model predicts what it did; older files do not say which quantiles."""
     predicted = fitted.predict(probe["configurations"])
-    mean, std = np.array(probe["mean"], dtype=float), np.array(probe["std"], dtype=float)
-    off = [np.abs(predicted["mean"] - mean), np.abs(predicted["std"] - std)]
-    return bool((np.array(off) <= TOLERANCE * np.abs(mean) + TOLERANCE * std).all())
+    width = predicted["q95"] - predicted["q05"]
+    return all(
+        np.isclose(predicted[name], np.array(values, float), TOLERANCE, TOLERANCE * width).all()
+        for name, values in probe.items()
+        if name != "configurations"
+    )

@@ -320,7 +320,7 @@ class FittedSequentialGP(Explained):
             own = {f.name: getattr(part.given, f.name).double().numpy() for f in fields(Hypotheses)}
             own |= {
                 name: getattr(part, name).numpy()
-                for name in ("log_weights", "inverse", "alpha", "extra")
+                for name in ("log_weights", "half", "alpha", "extra")
             }
             own["template"] = part.template.weights.numpy()
             for place, kernel in enumerate(part.template.own):
@@ -439,10 +439,18 @@ def _part(state: State, prior: TargetPrior, n: int, own: int) -> Part:
         template,
         given,
         log_weights,
-        as_tensor(state.array("inverse", k, n, n)),
+        _half_in(state, k, n),
         as_tensor(state.array("alpha", k, n)),
         as_tensor(state.array("extra", k, n)),
     )
+
+
+def _half_in(state: State, k: int, n: int) -> torch.Tensor:
+    """The halves of k inverse covariances; of older files, which have the inverses, a root."""
+    if "half" in state.arrays:
+        return as_tensor(state.array("half", k, n, n))
+    values, axes = torch.linalg.eigh(as_tensor(state.array("inverse", k, n, n)))
+    return (axes * values.clamp_min(0.0).sqrt().unsqueeze(-2)).mT.contiguous()
 
 
 def _follows_in(state: State) -> tuple[float, float, float]:
@@ -529,11 +537,9 @@ def _conditioned(
         block, search = with_own_residual(block)
     details = _details(seen, block, fits, search)
     if len(z):
-        left_out = block.leave_one_out()
-        mean, variance = left_out.moments()
         spread = seen.scaling.spread
-        found = calibration(spread * (z - mean).numpy(), spread**2 * variance.numpy())
-        details["calibration"] = found
+        left_out = block.leave_one_out().affine(0.0, spread)
+        details["calibration"] = calibration(left_out, spread * z)
     return FittedSequentialGP(
         metric=table.metric(metric),
         target=seen.environments[0],

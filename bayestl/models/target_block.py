@@ -45,7 +45,7 @@ MASS, MOST = 0.995, 40
 """Hypotheses stand for all that have this share of the probability, or are this many."""
 
 MAX_ELEMENTS = 4e7
-"""Matrix elements (320 MB) of their inverses; past it fewer stand for all."""
+"""Matrix elements (320 MB) of the factors of their covariances; past it fewer stand for all."""
 
 JUDGED_ROWS = 200
 """Hypotheses are weighed by at most this many of the target's measurements."""
@@ -410,8 +410,8 @@ class TargetBlock:
                         covariance[at[0].unsqueeze(-1), rows] += shared
                         covariance[rows.unsqueeze(-1), at[0]] += shared.T
             centre += (part.alpha.unsqueeze(-2) @ cross).squeeze(-2)
-            solved = share.view(-1, 1, 1) * (part.inverse @ cross)
-            covariance -= cross.flatten(0, 1).T @ solved.flatten(0, 1)
+            half = (share.sqrt().view(-1, 1, 1) * (part.half @ cross)).flatten(0, 1)
+            covariance -= half.T @ half
             mean += share @ centre
             centres.append((share, centre))
         for share, centre in centres:

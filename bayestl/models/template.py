@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
+from bayestl.models.evidence import cholesky
 from bayestl.models.explanation import Explanation
 from bayestl.models.hypotheses import REACHES, STRETCHES, Hypotheses
 from bayestl.models.kernels import OptionKernel, squared_distance, together
@@ -164,15 +165,15 @@ class Part:
     template : theirs
     given : k hypotheses
     log_weights : (k,), the log of prior times evidence
-    inverse : (k, n, n) inverse covariances of the measurements
-    alpha : (k, n), those times what the prior mean leaves
+    half : (k, n, n), whose squares are the inverse covariances of the measurements: half^T half
+    alpha : (k, n), the inverse times what the prior mean leaves
     extra : (k, n) extra noise variance of outliers, 0 for nearly all
     """
 
     template: Template
     given: Hypotheses
     log_weights: torch.Tensor
-    inverse: torch.Tensor
+    half: torch.Tensor
     alpha: torch.Tensor
     extra: torch.Tensor
 
@@ -187,17 +188,39 @@ class Part:
         relative: torch.Tensor | float = 1.0,
     ) -> Part:
         """The hypotheses given z at the configurations of `view`, with `relative` noise."""
-        return cls.of(template, given, log_prior, explained(template, given, view, z, relative))
+        covariance, left = _beforehand(template, given, view, z, relative)
+        found = Explanation.of(covariance.clone(), left)
+        return cls.of(template, given, log_prior, covariance, left, found)
 
     @classmethod
     def of(
-        cls, template: Template, given: Hypotheses, log_prior: torch.Tensor, found: Explanation
+        cls,
+        template: Template,
+        given: Hypotheses,
+        log_prior: torch.Tensor,
+        covariance: torch.Tensor,
+        left: torch.Tensor,
+        found: Explanation,
     ) -> Part:
-        """The hypotheses, given how well they explain the measurements."""
-        inverse = torch.baddbmm(found.inverse, found.updates, found.updates.mT, alpha=-1.0)
+        """The hypotheses, given how well they explain the measurements.
+
+        Of (k, n, n) covariances before outliers, whose memory it takes, and (k, n) what the prior
+        means leave.
+
+        Raises
+        ------
+        FitError
+            If a covariance cannot be factorised.
+        """
+        covariance.diagonal(dim1=-2, dim2=-1).add_(found.extra)
+        factor, failed = torch.linalg.cholesky_ex(covariance)
+        for row in torch.nonzero(failed).squeeze(-1).tolist():
+            factor[row] = cholesky(covariance[row])[0]
+        unit = torch.eye(left.shape[-1], dtype=left.dtype).expand_as(factor)
         # row by row, as a kept block is read back: memory's order decides how BLAS rounds
-        inverse = inverse.contiguous()
-        return cls(template, given, log_prior + found.evidence, inverse, found.alpha, found.extra)
+        half = torch.linalg.solve_triangular(factor, unit, upper=False).contiguous()
+        alpha = (half.mT @ (half @ left.unsqueeze(-1))).squeeze(-1)
+        return cls(template, given, log_prior + found.evidence, half, alpha, found.extra)
 
     def marginals(self, measured: SourceView, view: View) -> tuple[torch.Tensor, torch.Tensor]:
         """(k, n) means and (k, n) variances of noise-free values."""
@@ -206,13 +229,13 @@ class Part:
         mean = self.template.mean(view, self.given)
         mean = mean + (self.alpha.unsqueeze(-2) @ cross).squeeze(-2)
         prior = combined(factors, self.template.diagonal_terms(view))
-        return mean, (prior - (cross * (self.inverse @ cross)).sum(-2)).clamp_min(0.0)
+        return mean, (prior - (self.half @ cross).square().sum(-2)).clamp_min(0.0)
 
     def leave_one_out(
         self, z: torch.Tensor, relative: torch.Tensor | float = 1.0
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(k, n) means and variances of each measurement given all others, as if no outlier."""
-        variance = 1.0 / self.inverse.diagonal(dim1=-2, dim2=-1)
+        variance = 1.0 / self.half.square().sum(-2)
         least = self.given.noise.square().unsqueeze(-1) * relative
         return z - self.alpha * variance, torch.maximum(variance - self.extra, least)
 
@@ -231,6 +254,17 @@ def explained(
     relative: torch.Tensor | float,
 ) -> Explanation:
     """How well hypotheses explain z at the configurations of `view`."""
+    return Explanation.of(*_beforehand(template, given, view, z, relative))
+
+
+def _beforehand(
+    template: Template,
+    given: Hypotheses,
+    view: SourceView,
+    z: torch.Tensor,
+    relative: torch.Tensor | float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(k, n, n) covariances of z there, were none an outlier, and (k, n) what its mean leaves."""
     covariance = combined(template.factors(given), template.terms(view, view))
     covariance.diagonal(dim1=-2, dim2=-1).add_(given.noise.square().unsqueeze(-1) * relative)
-    return Explanation.of(covariance, z - template.mean(view, given))
+    return covariance, z - template.mean(view, given)

@@ -158,3 +158,10 @@ def nine(prior, make_features) -> tuple[torch.Tensor, torch.Tensor]:
 def no_outliers(monkeypatch) -> None:
     """No measurement is held for an outlier."""
     monkeypatch.setattr("bayestl.models.explanation.FEW", 10**6)
+
+
+@pytest.fixture
+def unsampled(monkeypatch) -> None:
+    """However many hypotheses are likely, none stands for another."""
+    monkeypatch.setattr("bayestl.models.target_block.MASS", 2.0)
+    monkeypatch.setattr("bayestl.models.target_block.MOST", 10**6)

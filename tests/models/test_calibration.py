@@ -1,18 +1,27 @@
 import json
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import binom, norm
 
 from bayestl.models.calibration import calibration, miscalibration
+from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.gp import MultiTaskGP, TargetOnlyGP
 from bayestl.models.transfer_gp import TransferGP
 
 Z = np.random.default_rng(0).normal(size=400)
 
 
+def of(error: np.ndarray, variance: np.ndarray) -> dict[str, Any]:
+    """`calibration` of Gaussian predictions, by their errors."""
+    normal = GaussianMixture.normal(torch.zeros(len(error)).double(), torch.from_numpy(variance))
+    return calibration(normal, torch.from_numpy(error))
+
+
 def test_good_intervals_raise_no_warning():
-    found = calibration(Z, np.ones(400))
+    found = of(Z, np.ones(400))
     assert found["coverage90"] == pytest.approx(0.9, abs=0.03)
     assert sum(found["pit"]) == found["points"] == 400
     assert max(found["pit"]) < 65
@@ -21,7 +30,7 @@ def test_good_intervals_raise_no_warning():
 
 @pytest.mark.parametrize(("scale", "word"), [(0.25, "wide"), (4.0, "narrow")])
 def test_bad_intervals_are_named(scale, word):
-    found = calibration(scale * Z, np.ones(400))
+    found = of(scale * Z, np.ones(400))
     held = round(400 * found["coverage90"])
     warning = miscalibration(found)
     assert warning is not None
@@ -34,19 +43,31 @@ def test_bad_intervals_are_named(scale, word):
 def test_density_and_odds_are_what_they_are_called():
     variance = np.array([0.5, 2.0, 1.0, 3.0])
     error = np.array([0.1, -9.0, 0.4, 8.0])
-    found = calibration(error, variance)
+    found = of(error, variance)
     assert found["log_density"] == pytest.approx(norm.logpdf(error, scale=np.sqrt(variance)).mean())
     assert found["coverage90"] == 0.5
     assert found["p_value"] == pytest.approx(binom.cdf(2, 4, 0.9))  # no tail above is as unlikely
 
 
+def test_a_rare_wide_component_leaves_narrow_intervals_as_they_are():
+    """As a further outlier does, whatever it adds to the variance."""
+    mixture = GaussianMixture(
+        torch.tensor([0.99, 0.01]).double(),
+        torch.zeros(2, 400).double(),
+        torch.tensor([1.0, 1e4]).double().unsqueeze(-1).expand(2, 400),
+    )
+    found, ends = calibration(mixture, torch.from_numpy(Z)), mixture.quantile(0.95).numpy()
+    assert found["coverage90"] == np.mean(np.abs(Z) <= ends) < 0.95
+    assert miscalibration(found) is None
+
+
 def test_too_few_points_prove_nothing():
-    assert miscalibration(calibration(np.zeros(20), np.ones(20))) is None
-    assert miscalibration(calibration(np.array([100.0]), np.ones(1))) is None
+    assert miscalibration(of(np.zeros(20), np.ones(20))) is None
+    assert miscalibration(of(np.array([100.0]), np.ones(1))) is None
 
 
 def test_it_is_the_same_in_every_unit_but_for_the_density():
-    one, thousand = calibration(Z, np.ones(400)), calibration(1e3 * Z, np.full(400, 1e6))
+    one, thousand = of(Z, np.ones(400)), of(1e3 * Z, np.full(400, 1e6))
     assert thousand["pit"] == one["pit"]
     assert thousand["log_density"] == pytest.approx(one["log_density"] - np.log(1e3))
 
@@ -91,6 +112,7 @@ def test_intervals_that_are_too_narrow_are_warned_of(make_table, monkeypatch):
     table = make_table({"target": (20, 1.0, 0.0)})
     fitted = TargetOnlyGP().at_mode(table, metric="latency", target="target")
     monkeypatch.setattr(
-        "bayestl.models.gp.calibration", lambda error, variance: calibration(100 * error, variance)
+        "bayestl.models.gp.calibration",
+        lambda predicted, values: calibration(predicted, 100.0 * values),
     )
     assert any("too narrow" in warning for warning in fitted.integrated().diagnostics.warnings)

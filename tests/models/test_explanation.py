@@ -39,7 +39,7 @@ def test_hypotheses_pay_for_their_own_outliers_whatever_the_others_hold():
     torch.testing.assert_close(both.evidence[1:], alone.evidence)
 
 
-def test_outliers_change_evidence_inverse_and_alpha_as_their_variance_does():
+def test_outliers_change_the_evidence_as_their_variance_does():
     n, left = 12, torch.linspace(-1.0, 1.0, 24, dtype=torch.float64).reshape(2, 12).clone()
     left[:, 3], left[0, 7] = 20.0, -30.0
     root = torch.rand(2, n, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -47,9 +47,6 @@ def test_outliers_change_evidence_inverse_and_alpha_as_their_variance_does():
     found = Explanation.of(covariance.clone(), left)
     assert (found.extra > 0).sum(-1).tolist() == [2, 1]
     inflated = covariance + torch.diag_embed(found.extra)
-    inverse = torch.linalg.inv(inflated)
-    torch.testing.assert_close(found.inverse - found.updates @ found.updates.mT, inverse)
-    torch.testing.assert_close(found.alpha, (inverse @ left.unsqueeze(-1)).squeeze(-1))
     zero = torch.zeros(n, dtype=torch.float64)
     evidence = torch.distributions.MultivariateNormal(zero, inflated).log_prob(left)
     paid = [sum(OUTLIER_COST + log_odds(k, n) for k in range(count)) for count in (2, 1)]

@@ -87,7 +87,7 @@ def test_an_own_part_is_a_process_with_its_covariance(blocks):
         part.template, part.given, part.log_weights, after.measured, after.z, after.relative
     )
     torch.testing.assert_close(part.alpha, again.alpha)
-    torch.testing.assert_close(part.inverse, again.inverse)
+    torch.testing.assert_close(part.half, again.half)
     assert torch.equal(part.extra > 0, again.extra > 0)
 
 
@@ -97,7 +97,7 @@ def test_many_measurements_are_searched_on_some(prior, make_features, monkeypatc
     block, _ = with_own_residual(TargetBlock.conditioned(prior, x, z))
     own = [part for part in block.parts if part.template.own]
     assert own
-    assert all(part.inverse.shape[1:] == (50, 50) for part in own)
+    assert all(part.half.shape[1:] == (50, 50) for part in own)
 
 
 def test_what_cannot_be_factorised_leaves_the_mixture(prior, make_features, monkeypatch):

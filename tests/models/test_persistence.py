@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -190,7 +191,8 @@ def forged(description: dict, arrays: dict, path: Path) -> Path:
 def test_a_file_without_what_was_added_since_answers_as_it_did(table, tmp_path):
     """Older files of a sequential model do not say how its sources are followed, and how far.
 
-    Nor do they know overheads, which are there on a logarithmic scale alone.
+    Nor do they know overheads, which are there on a logarithmic scale alone. Of covariances they
+    have the inverses.
     """
     recipe = SequentialGP(transform="identity")
     fitted = recipe.fit(table, metric="latency", target=table.environment_names[0])
@@ -199,6 +201,10 @@ def test_a_file_without_what_was_added_since_answers_as_it_did(table, tmp_path):
     description, arrays = parts(path.read_bytes())
     del arrays["follows"], arrays["relative"], arrays["reliability"]
     arrays = {name: array for name, array in arrays.items() if not name.endswith(".overhead")}
+    for name in [name for name in arrays if re.search(r"part\d+\.half$", name)]:
+        half, inverse = arrays.pop(name), name.removesuffix("half") + "inverse"
+        arrays[inverse] = half.mT @ half
+        description["model"]["layouts"][inverse] = [0, 1, 2]
     del description["model"]["plain"]["unit"]
     del description["model"]["plain"]["scales"], description["model"]["plain"]["placing"]
     older = load(forged(description, arrays, path))
@@ -206,7 +212,24 @@ def test_a_file_without_what_was_added_since_answers_as_it_did(table, tmp_path):
     kept = fitted.block.prior.sources.reliability
     torch.testing.assert_close(older.block.prior.sources.reliability, kept)
     configs = table.configurations()
-    assert_equal(older.predict(configs), fitted.predict(configs))
+    pd.testing.assert_frame_equal(older.predict(configs), fitted.predict(configs), rtol=1e-6)
+
+
+@pytest.mark.parametrize("column", ["q05", "q50", "q95", "mean", "std"])
+def test_a_model_that_answers_otherwise_is_refused(column, make_table, tmp_path):
+    """Also where an outlier a thousandfold off makes the mean and the std meaningless."""
+    table = make_table({"source": (40, 1.0, 0.0), "target": (20, 1.0, 0.5)})
+    table.frame.loc[50, "latency"] *= 1000
+    path = tmp_path / "kept.bayestl"
+    SequentialGP().fit(table, metric="latency", target="target").save(path)
+    description, arrays = parts(path.read_bytes())
+    probe = description["probe"]
+    forged(description, arrays, path)
+    load(path)
+    probe[column] = [1.01 * value for value in probe[column]]
+    forged(description, arrays, path)
+    with pytest.raises(FileError, match="answer otherwise"):
+        load(path)
 
 
 def test_a_file_of_the_future_is_told_apart(kept):

@@ -199,8 +199,9 @@ def test_most_rows_says_how_many_rows_of_a_source_count(make_table, monkeypatch,
 
 
 def test_without_matrices_it_answers_nearly_the_same(
-    table, fitted, make_test, monkeypatch, tmp_path
+    table, make_test, monkeypatch, tmp_path, unsampled
 ):
+    fitted = fit(table)
     monkeypatch.setattr("bayestl.models.solver.DENSE_ROWS", 25)  # of source a, not of b
     configs = make_test()[0]
     free = fit(table)

@@ -134,13 +134,6 @@ def test_the_joint_of_a_hypothesis_is_the_textbook_one(
         np.testing.assert_allclose(covariance, expected[1], atol=1e-3, rtol=1e-3)
 
 
-@pytest.fixture
-def unsampled(monkeypatch) -> None:
-    """However many hypotheses are likely, none stands for another."""
-    monkeypatch.setattr("bayestl.models.target_block.MASS", 2.0)
-    monkeypatch.setattr("bayestl.models.target_block.MOST", 10**6)
-
-
 def test_every_hypothesis_is_weighed_by_its_prior_and_evidence(prior, nine, unsampled):
     x, z = nine
     block = TargetBlock.conditioned(prior, x, z)
@@ -247,7 +240,7 @@ def test_many_measurements_are_all_conditioned_on(long_measured, monkeypatch):
     most = {n: max(k for k, rows in judged if rows == n) for n in (JUDGED_ROWS, 300)}
     assert most == {JUDGED_ROWS: len(prior.related), 300: most[300]}
     assert most[300] <= MOST  # the many are only judged by some
-    assert all(part.inverse.shape == (len(part.given), 300, 300) for part in block.parts)
+    assert all(part.half.shape == (len(part.given), 300, 300) for part in block.parts)
     assert block.leave_one_out().means.shape[-1] == 300
     mean, variance = block.measurements(new).moments()
     assert (mean - truth).square().mean().sqrt() < 0.06
@@ -260,7 +253,7 @@ def test_memory_bounds_how_many_stand_for_all(long_measured, monkeypatch):
     monkeypatch.setattr("bayestl.models.target_block.MAX_ELEMENTS", 3.5 * 300**2)
     monkeypatch.setattr("bayestl.models.target_block.JUDGED_ROWS", 40)
     few = TargetBlock.conditioned(prior, x, z)
-    assert sum(part.inverse.numel() for part in few.parts) <= 3.5 * 300**2
+    assert sum(part.half.numel() for part in few.parts) <= 3.5 * 300**2
     assert 1 <= len(few.weights) <= 3
     assert few.weights.sum().item() == pytest.approx(1.0)
     mean, _ = few.measurements(new).moments()

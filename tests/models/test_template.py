@@ -1,14 +1,16 @@
 """Hypotheses with the same template are the processes that the equation says."""
 
 import math
+from dataclasses import replace
 
+import mpmath as mp
 import numpy as np
 import pytest
 import torch
 from scipy.stats import multivariate_normal
 
 from bayestl.models.explanation import OUTLIER_COST, log_odds
-from bayestl.models.template import Part, explained
+from bayestl.models.template import Part, combined, explained
 from tests.models.textbook import TEMPLATES, Textbook, hypotheses
 
 
@@ -89,7 +91,8 @@ def test_outliers_are_as_if_factorised_anew(weights, prior, nine, monkeypatch):
         total = total + np.diag(book.given["noise"] ** 2 + part.extra[row].numpy())
         inverse = np.linalg.inv(total)
         scale = np.abs(inverse).max()
-        np.testing.assert_allclose(part.inverse[row] / scale, inverse / scale, atol=1e-4)
+        found = (part.half[row].mT @ part.half[row]).numpy()
+        np.testing.assert_allclose(found / scale, inverse / scale, atol=1e-4)
         cost = sum(OUTLIER_COST + log_odds(k, len(z)) for k in range(int(held[row].sum())))
         evidence = multivariate_normal(mean, total).logpdf(z.numpy()) - cost
         found = (part.log_weights[row] - log_prior[row]).item()
@@ -137,3 +140,28 @@ def test_an_outlier_left_out_is_what_was_expected_there(weights, prior, nine, mo
     torch.testing.assert_close(means[:, 6], mean[:, 0], atol=1e-5, rtol=1e-5)
     expected = variance[:, 0] + given.noise.square()
     torch.testing.assert_close(variances[:, 6], expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("noise", [1e-3, 1e-5])
+def test_next_to_no_noise_leaves_variances_exact(noise, prior, nine):
+    """Against 40 digits: an offset of variance 25 and such a noise leave doubles few of theirs."""
+    x, _ = nine
+    template, given, log_prior = hypotheses(prior, (1.0, 0.0))
+    given, log_prior = given.rows(torch.arange(2)), log_prior[:2]
+    given = replace(
+        given, noise=torch.full((2,), noise).double(), offset=torch.full((2,), 5.0).double()
+    )
+    seen, asked = prior.sources.at(x), prior.sources.at(x[:3] + 1e-3)
+    z = template.mean(seen, given)[0] + 0.3
+    found = Part.conditioned(template, given, log_prior, seen, z).marginals(seen, asked)[1]
+    factors = template.factors(given)
+    total, cross = (combined(factors, template.terms(seen, there)) for there in (seen, asked))
+    before = combined(factors, template.diagonal_terms(asked))
+    with mp.workdps(40):
+        for row in range(2):
+            covariance = mp.matrix(total[row].tolist()) + noise**2 * mp.eye(len(z))
+            for at in range(3):
+                towards = mp.matrix(cross[row, :, at].tolist())
+                known = (towards.T * mp.lu_solve(covariance, towards))[0]
+                expected = float(mp.mpf(before[row, at].item()) - known)
+                assert found[row, at].item() == pytest.approx(expected, rel=0.01, abs=1e-13)
