@@ -231,7 +231,7 @@ def _probe(fitted: Fitted) -> dict[str, list[Any]]:
         frame = candidates(fitted.space, PROBES)
     except SpaceError:  # valid configurations are too rare to find others
         frame = fitted.space.frame([fitted.space.default])
-    predicted = fitted.predict(frame).to_dict("list")
+    predicted = {str(name): column.tolist() for name, column in fitted.predict(frame).items()}
     return {"configurations": fitted.space.records(frame), **predicted}
 
 
