@@ -13,10 +13,11 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from bayestl.errors import FileError
 from bayestl.models.device import CPU, name_of
-from bayestl.models.evidence import leave_one_out
+from bayestl.models.evidence import leave_group_out, leave_one_out
 from bayestl.models.fitting import Hyperparameters
 from bayestl.models.kernels import CoregionalizedKernel
 from bayestl.models.matrix_free import Covariance, MatrixFree, tile_width
+from bayestl.models.repeats import repeated
 from bayestl.models.solver import Dense, Solver, solver
 from bayestl.models.state import State
 
@@ -206,10 +207,20 @@ class Conditioned:
         return mean.to(CPU), ((covariance + covariance.transpose(-1, -2)) / 2.0).to(CPU)
 
     def leave_one_out(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and variance of the measurements in `rows`, each given all others."""
+        """Mean and variance of the measurements in `rows`, each given all others.
+
+        But repeats of the same configuration, which would tell all about it.
+        """
         with torch.no_grad():
             precision = self.solver.precision(rows).to(CPU)
-        return leave_one_out(precision, self.alpha[rows], self.z[rows])
+            mean, variance = leave_one_out(precision, self.alpha[rows], self.z[rows])
+            for group in repeated(self.x):
+                asked, member = torch.nonzero(rows.unsqueeze(-1) == group, as_tuple=True)
+                if len(asked):
+                    inverse = self.solver.inverse(group).to(CPU)
+                    means, variances = leave_group_out(inverse, self.alpha[group], self.z[group])
+                    mean[asked], variance[asked] = means[member], variances[member]
+        return mean, variance
 
     def noise(self, x: torch.Tensor) -> torch.Tensor:
         """(..., m), the variance of a new measurement at x."""

@@ -95,6 +95,21 @@ def log_evidence(covariance: torch.Tensor, z: torch.Tensor) -> tuple[float, torc
     return float(evidence), inverse.addr_(alpha, alpha, beta=-0.5, alpha=0.5)
 
 
+def leave_group_out(
+    inverse: torch.Tensor, alpha: torch.Tensor, z: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance of each of c measurements given all but these c; see `leave_one_out`.
+
+    Parameters
+    ----------
+    inverse : (..., c, c), their block of K^-1
+    alpha, z : (..., c), their entries of K^-1 z and of z
+    """
+    covariance = torch.linalg.inv(inverse)
+    mean = z - (covariance @ alpha.unsqueeze(-1)).squeeze(-1)
+    return mean, covariance.diagonal(dim1=-2, dim2=-1)
+
+
 def leave_one_out(
     precision: torch.Tensor, alpha: torch.Tensor, z: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -343,7 +343,7 @@ class FittedGP(Explained):
     def leave_one_out(self) -> GaussianMixture:
         """Each of the target's measurements given all others, standardised, as if no outlier.
 
-        In closed form, with the hyperparameters held.
+        But repeats of the same configuration. In closed form, with the hyperparameters held.
         """
         rows = torch.nonzero(self.belief.x[:, -1] == 0).squeeze(-1)
         with torch.no_grad():
@@ -351,6 +351,11 @@ class FittedGP(Explained):
             least = self.mixture.noise_of(rows)
         expected = torch.maximum(variance - self.belief.extra[rows], least)
         return GaussianMixture.normal(mean, expected)
+
+    @property
+    def target_x(self) -> torch.Tensor:
+        """(n, d) the inputs at which they were measured."""
+        return self.belief.x[self.belief.x[:, -1] == 0]
 
     @property
     def target_z(self) -> torch.Tensor:

@@ -168,12 +168,16 @@ class MatrixFree:
     def precision(self, rows: torch.Tensor) -> torch.Tensor:
         """(m,) diagonal of K^-1 at the rows, each by conjugate gradients."""
         found = [self.covariance.noise.new_empty(0)]
-        for some in rows.to(self.covariance.x.device).split(TOGETHER):
-            unit = self.covariance.x.new_zeros(len(self.covariance), len(some))
-            unit[some, torch.arange(len(some), device=unit.device)] = 1.0
-            solved, _, _ = self._solved(unit)
-            found.append((unit * solved).sum(0))
+        found += [self.inverse(some).diagonal() for some in rows.split(TOGETHER)]
         return torch.cat(found)
+
+    def inverse(self, rows: torch.Tensor) -> torch.Tensor:
+        """(m, m) block of K^-1 at the rows, by conjugate gradients."""
+        rows = rows.to(self.covariance.x.device)
+        unit = self.covariance.x.new_zeros(len(self.covariance), len(rows))
+        unit[rows, torch.arange(len(rows), device=unit.device)] = 1.0
+        solved = self._solved(unit)[0][rows]
+        return (solved + solved.mT) / 2.0
 
     def _solved(self, right: torch.Tensor) -> tuple[torch.Tensor, int, float]:
         """(n, b) K^-1 right, after how many iterations, and the largest relative residual."""

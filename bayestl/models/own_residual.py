@@ -31,13 +31,14 @@ from bayestl.models.integration import DRAWS, draws, spaced
 from bayestl.models.kernels import LEAST, OWN_OFFSET, SHARED_OFFSET
 from bayestl.models.observations import FITTED_ROWS
 from bayestl.models.outliers import fit_robustly
+from bayestl.models.repeats import shares
 from bayestl.models.source_block import with_zero
 from bayestl.models.stacking import distances, stacking_weights, trimmed
 from bayestl.models.target_block import MAX_ELEMENTS, TargetBlock
 from bayestl.models.template import Part, Template, combined
 
 ENOUGH = 10
-"""Target measurements below which no lengthscales are searched for."""
+"""Target configurations below which no lengthscales are searched for."""
 
 PRIOR = np.array([3.0, 1.0])
 """What the prior on the weights is worth, in measurements: of the mixture, and of this."""
@@ -53,10 +54,11 @@ SEED = 0
 def with_own_residual(block: TargetBlock) -> tuple[TargetBlock, Fit | None]:
     """The block with such hypotheses beside its own, and how the search ended.
 
-    The same block, and None, with fewer than `ENOUGH` measurements, or where the target is sure to
+    The same block, and None, with fewer than `ENOUGH` configurations, or where the target is sure to
     have nothing to do with its sources.
     """
-    if len(block.z) < ENOUGH or not float(block.related.sum()) > 0.0:
+    each, count = shares(block.measured.x)
+    if count < ENOUGH or not float(block.related.sum()) > 0.0:
         return block, None
     every = torch.arange(len(block.z))
     judged = _Rest.of(block, spaced(every, FITTED_ROWS))
@@ -70,8 +72,8 @@ def with_own_residual(block: TargetBlock) -> tuple[TargetBlock, Fit | None]:
         return block, outcome
     groups = block.parts, (own,)
     left_out = [replace(block, parts=parts).leave_one_out() for parts in groups]
-    errors, between = distances(left_out, block.z)
-    weights = trimmed(stacking_weights(errors.numpy(), between.numpy(), len(every), PRIOR))
+    errors, between = distances(left_out, block.z, each)
+    weights = trimmed(stacking_weights(errors.numpy(), between.numpy(), count, PRIOR))
     mixed = [
         part
         for share, parts in zip(weights.tolist(), groups, strict=True)

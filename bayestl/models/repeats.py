@@ -70,6 +70,25 @@ def relative_noise(x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
     return relative
 
 
+def repeated(x: torch.Tensor) -> list[torch.Tensor]:
+    """The rows of each configuration that was measured more than once, of (n, d) inputs."""
+    if not x.shape[-1]:
+        return [torch.arange(len(x))] if len(x) > 1 else []
+    _, which, count = torch.unique(x, dim=0, return_inverse=True, return_counts=True)
+    return [torch.nonzero(which == one).squeeze(-1) for one in torch.nonzero(count > 1)]
+
+
+def shares(x: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """(n,) weights of sum 1 by which all configurations among (n, d) inputs count alike.
+
+    And how many they are.
+    """
+    weights = torch.ones(len(x), dtype=torch.float64)
+    for rows in repeated(x):
+        weights[rows] /= len(rows)
+    return weights / weights.sum(), round(weights.sum().item())
+
+
 def noisy_configurations(x: torch.Tensor, relative: torch.Tensor) -> torch.Tensor:
     """(k, d), the inputs among (n, d) whose noise is one of their own, larger or smaller."""
     own = x[relative != 1]

@@ -216,8 +216,16 @@ class FittedSequentialGP(Explained):
         return GaussianMixture.normal(mean, variance)
 
     def leave_one_out(self) -> GaussianMixture:
-        """Each of the target's measurements given all others, standardised."""
+        """Each of the target's measurements given all others, standardised.
+
+        But repeats of the same configuration.
+        """
         return self.block.leave_one_out()
+
+    @property
+    def target_x(self) -> torch.Tensor:
+        """(n, p) the features at which they were measured."""
+        return self.block.measured.x
 
     @property
     def target_z(self) -> torch.Tensor:

@@ -63,16 +63,25 @@ class Dense:
 
     def precision(self, rows: torch.Tensor) -> torch.Tensor:
         """(m,) diagonal of K^-1 at the rows; only these columns of it are computed."""
+        return self._columns(rows).square().sum(0)
+
+    def inverse(self, rows: torch.Tensor) -> torch.Tensor:
+        """(m, m) block of K^-1 at the rows."""
+        columns = self._columns(rows)
+        return columns.mT @ columns
+
+    def _columns(self, rows: torch.Tensor) -> torch.Tensor:
+        """(n, m), those of L^-1."""
         unit = self.factor.new_zeros(len(self.factor), len(rows))
         unit[rows.to(unit.device), torch.arange(len(rows), device=unit.device)] = 1.0
-        return self.half(unit).square().sum(0)
+        return self.half(unit)
 
 
 Solver = Dense | MatrixFree
 """K^-1 of n measurements, on the device of its tensors.
 
 Of covariances c with the measurements, `half` gives h with h^T h = c^T K^-1 c, which has `rank`
-rows; `precision` gives the diagonal of K^-1.
+rows; `precision` gives the diagonal of K^-1, `inverse` a block of it.
 """
 
 

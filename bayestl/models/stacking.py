@@ -21,14 +21,17 @@ NEGLIGIBLE = 0.01
 
 
 def distances(
-    left_out: Sequence[GaussianMixture], values: torch.Tensor
+    left_out: Sequence[GaussianMixture], values: torch.Tensor, weights: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(K,) of K members' predictions from n values, and (K, K) between independent predictions.
 
-    Means over the values; half of a member's own is what its ranked probability score gains.
+    Weighted means over the values; half of a member's own is what its ranked probability score
+    gains.
     """
-    errors = torch.stack([mixture.absolute_error(values).mean() for mixture in left_out])
-    between = [torch.stack([one.distance(other).mean() for other in left_out]) for one in left_out]
+    errors = torch.stack([weights @ mixture.absolute_error(values) for mixture in left_out])
+    between = [
+        torch.stack([weights @ one.distance(other) for other in left_out]) for one in left_out
+    ]
     return errors, torch.stack(between)
 
 
@@ -45,7 +48,7 @@ def stacking_weights(
     ----------
     errors : (K,) mean distance of each member's prediction from what was measured
     between : (K, K) mean distance between independent predictions of two members
-    count : n, the number of measurements
+    count : n, the number of measurements, repeats of a configuration as one
     prior : (K,), positive; what a Dirichlet prior is worth, in measurements
     """
 

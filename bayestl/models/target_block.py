@@ -32,6 +32,7 @@ from bayestl.models.hypotheses import RELATIONS, UNKNOWN_NOISE, UNRELATED, Hypot
 from bayestl.models.integration import spaced
 from bayestl.models.kernels import OptionKernel
 from bayestl.models.placing import PRIOR, Scale
+from bayestl.models.repeats import repeated
 from bayestl.models.source_block import SourceBlock, SourceView, View
 from bayestl.models.template import Part, Template, combined, explained
 
@@ -353,8 +354,12 @@ class TargetBlock:
         return torch.cat([m for m, _ in moments]), torch.cat([v for _, v in moments]) + noise
 
     def leave_one_out(self) -> GaussianMixture:
-        """Each measurement given all others, with the weights of the hypotheses held."""
-        moments = [part.leave_one_out(self.z, self.relative) for part in self.parts]
+        """Each measurement given all others, with the weights of the hypotheses held.
+
+        But repeats of the same configuration.
+        """
+        repeats = repeated(self.measured.x)
+        moments = [part.leave_one_out(self.z, self.relative, repeats) for part in self.parts]
         return self._with_outliers(
             torch.cat([m for m, _ in moments]), torch.cat([v for _, v in moments])
         )

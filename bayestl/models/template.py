@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bayestl.models.evidence import cholesky
+from bayestl.models.evidence import cholesky, leave_group_out, leave_one_out
 from bayestl.models.explanation import Explanation
 from bayestl.models.hypotheses import REACHES, STRETCHES, Hypotheses
 from bayestl.models.kernels import OptionKernel, squared_distance, together
@@ -232,12 +232,22 @@ class Part:
         return mean, (prior - (self.half @ cross).square().sum(-2)).clamp_min(0.0)
 
     def leave_one_out(
-        self, z: torch.Tensor, relative: torch.Tensor | float = 1.0
+        self,
+        z: torch.Tensor,
+        relative: torch.Tensor | float = 1.0,
+        repeats: Sequence[torch.Tensor] = (),
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(k, n) means and variances of each measurement given all others, as if no outlier."""
-        variance = 1.0 / self.half.square().sum(-2)
+        """(k, n) means and variances of each measurement given all others, as if no outlier.
+
+        But those in the same of `repeats`, the rows of each configuration with several.
+        """
+        mean, variance = leave_one_out(self.half.square().sum(-2), self.alpha, z)
+        for rows in repeats:
+            half = self.half[..., rows]
+            found = leave_group_out(half.mT @ half, self.alpha[:, rows], z[rows])
+            mean[:, rows], variance[:, rows] = found
         least = self.given.noise.square().unsqueeze(-1) * relative
-        return z - self.alpha * variance, torch.maximum(variance - self.extra, least)
+        return mean, torch.maximum(variance - self.extra, least)
 
 
 def combined(factors: torch.Tensor, terms: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -34,13 +34,14 @@ from bayestl.models.gp import LMCGP, FittedGP, MultiTaskGP, TargetOnlyGP
 from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where
 from bayestl.models.persistence import save
 from bayestl.models.posterior import Posterior
+from bayestl.models.repeats import shares
 from bayestl.models.scaling import Scaling, TransformName
 from bayestl.models.sequential import FittedSequentialGP, SequentialGP
 from bayestl.models.stacking import distances, stacking_weights, trimmed
 from bayestl.models.state import State
 
 ENOUGH_TO_JUDGE = 5
-"""Target measurements below which leave-one-out scores decide nothing."""
+"""Target configurations below which leave-one-out scores decide nothing."""
 
 FIRST, OTHERS = 3.0, 0.1
 """What the prior on the weights is worth, in measurements: of the first member, of each other."""
@@ -311,16 +312,17 @@ def _stack(members: dict[str, Member]) -> Stack:
     left_out = [
         m.leave_one_out().affine(m.scaling.centre, m.scaling.spread) for m in members.values()
     ]
-    errors, between = distances(left_out, values)
+    each, count = shares(members[names[0]].target_x)
+    errors, between = distances(left_out, values, each)
     scores = dict(zip(names, (errors - 0.5 * between.diagonal()).tolist(), strict=True))
     if len(names) == 1:
         return Stack(weights, "there is no other source of knowledge", scores)
-    if len(values) < ENOUGH_TO_JUDGE:
-        few = f"{len(values)} target measurements are too few to judge by: the prior weights stand"
+    if count < ENOUGH_TO_JUDGE:
+        few = f"{count} target configurations are too few to judge by: the prior weights stand"
         return Stack(weights, few, scores)
-    shares = trimmed(stacking_weights(errors.numpy(), between.numpy(), len(values), prior))
-    weights = dict(zip(names, shares.tolist(), strict=True))
-    best = names[int(np.argmax(shares))]
+    found = trimmed(stacking_weights(errors.numpy(), between.numpy(), count, prior))
+    weights = dict(zip(names, found.tolist(), strict=True))
+    best = names[int(np.argmax(found))]
     reason = f"{best} has {weights[best]:.0%} of the weight that predicts the target best"
     return Stack(weights, reason, scores)
 

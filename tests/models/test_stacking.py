@@ -54,16 +54,16 @@ def test_the_prior_keeps_the_first_until_there_is_evidence():
 
 
 def test_distances_are_those_of_the_mixtures():
-    values = torch_of([0.0, 1.0])
+    values, weights = torch_of([0.0, 1.0]), torch_of([0.25, 0.75])
     parts = [
         GaussianMixture.normal(torch_of([m, m]), torch_of([d**2, d**2]))
         for m, d in ((0.0, 1.0), (0.5, 0.2))
     ]
-    errors, between = distances(parts, values)
+    errors, between = distances(parts, values, weights)
     for k, part in enumerate(parts):
-        assert errors[k] == part.absolute_error(values).mean()
+        assert errors[k] == weights @ part.absolute_error(values)
         for other, found in zip(parts, between[k], strict=True):
-            assert found == part.distance(other).mean()
+            assert found == weights @ part.distance(other)
 
 
 def test_weights_without_those_that_hardly_count():
