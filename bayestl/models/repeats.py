@@ -20,6 +20,7 @@ How noisy an environment is on average is not decided here: that is a hyperparam
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -46,6 +47,9 @@ ANYWHERE = math.log(10.0)
 
 TIES = 1e-9
 """Of two repeats either may be the outlier: what is as far from their mean, up to rounding."""
+
+BELIEF = 2.0
+"""How many repeats the belief in how much they vary is worth."""
 
 LEAST = 1e-6
 """Standardised variance to which repeats are told apart: a clock has ticks."""
@@ -76,6 +80,31 @@ def repeated(x: torch.Tensor) -> list[torch.Tensor]:
         return [torch.arange(len(x))] if len(x) > 1 else []
     _, which, count = torch.unique(x, dim=0, return_inverse=True, return_counts=True)
     return [torch.nonzero(which == one).squeeze(-1) for one in torch.nonzero(count > 1)]
+
+
+def variance_within(
+    groups: Sequence[torch.Tensor],
+    z: torch.Tensor,
+    relative: torch.Tensor | float,
+    expected: float,
+) -> float:
+    """How much repeats vary, those of relative noise 1; infinite where there are none.
+
+    Parameters
+    ----------
+    groups : the rows of each configuration with several
+    z, relative : (n,) measurements, and the noise variance of each relative to a new one's
+    expected : what is believed before, worth `BELIEF` repeats
+    """
+    if not groups:
+        return math.inf
+    weights = 1.0 / torch.as_tensor(relative, dtype=z.dtype).expand_as(z)
+    squares, freedom = BELIEF * expected, BELIEF
+    for rows in groups:
+        apart = z[rows] - (weights[rows] @ z[rows]) / weights[rows].sum()
+        squares += (weights[rows] @ apart.square()).item()
+        freedom += len(rows) - 1
+    return squares / freedom
 
 
 def shares(x: torch.Tensor) -> tuple[torch.Tensor, int]:

@@ -32,7 +32,7 @@ from bayestl.models.hypotheses import RELATIONS, UNKNOWN_NOISE, UNRELATED, Hypot
 from bayestl.models.integration import spaced
 from bayestl.models.kernels import OptionKernel
 from bayestl.models.placing import PRIOR, Scale
-from bayestl.models.repeats import repeated
+from bayestl.models.repeats import repeated, variance_within
 from bayestl.models.source_block import SourceBlock, SourceView, View
 from bayestl.models.template import Part, Template, combined, explained
 
@@ -155,6 +155,24 @@ class TargetPrior:
             others, process.x[rows, :-1], process.z[rows], process.relative[rows]
         )
 
+    def as_noisy_as_repeats(
+        self, x: torch.Tensor, z: torch.Tensor, relative: torch.Tensor
+    ) -> TargetPrior:
+        """The same where no hypothesis has less noise than repeats of z at x have among them.
+
+        How much they vary says nothing of the relation to the sources. To weigh hypotheses by it
+        would leave those alone whose draws of the noise happen to be near.
+        """
+        groups = repeated(x)
+        if not groups:
+            return self
+        least = math.sqrt(variance_within(groups, z, relative, self.sources.noise() ** 2))
+        related, unrelated = (
+            replace(given, noise=given.noise.clamp_min(least))
+            for given in (self.related, self.unrelated)
+        )
+        return replace(self, related=related, unrelated=unrelated)
+
     def on(self, option: str, scale: Scale) -> TargetPrior:
         """The same with the values of an option on a scale."""
         placing = self.sources.placing
@@ -257,6 +275,7 @@ class TargetBlock:
         relative = torch.ones_like(z) if relative is None else relative
         rows = spaced(torch.arange(len(z)), JUDGED_ROWS)
         judged = (z[rows], relative[rows])
+        before, prior = prior, prior.as_noisy_as_repeats(x[rows], *judged)
         prior, scales = _on_likeliest_scales(prior, x[rows].contiguous(), *judged)
         measured = prior.sources.at(x.contiguous())
         kept, templates, logs, outliers, extra = [], [], [], [], []
@@ -284,7 +303,7 @@ class TargetBlock:
             if bool(share.any())
         ]
         return cls(
-            prior,
+            before if not scales else replace(before, sources=prior.sources),
             measured,
             z,
             relative,

@@ -17,6 +17,7 @@ from bayestl.models.evidence import cholesky, leave_group_out, leave_one_out
 from bayestl.models.explanation import Explanation
 from bayestl.models.hypotheses import REACHES, STRETCHES, Hypotheses
 from bayestl.models.kernels import OptionKernel, squared_distance, together
+from bayestl.models.repeats import repeated, variance_within
 from bayestl.models.source_block import SourceBlock, SourceView, View
 
 MOST_LESS = 0.95
@@ -274,7 +275,16 @@ def _beforehand(
     z: torch.Tensor,
     relative: torch.Tensor | float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(k, n, n) covariances of z there, were none an outlier, and (k, n) what its mean leaves."""
+    """(k, n, n) covariances of z there, were none an outlier, and (k, n) what its mean leaves.
+
+    Of the noise repeats of a configuration share what they do not vary by.
+    """
     covariance = combined(template.factors(given), template.terms(view, view))
-    covariance.diagonal(dim1=-2, dim2=-1).add_(given.noise.square().unsqueeze(-1) * relative)
+    noise = given.noise.square().unsqueeze(-1)
+    groups = repeated(view.x)
+    own = noise.clamp_max(variance_within(groups, z, relative, template.sources.noise() ** 2))
+    covariance.diagonal(dim1=-2, dim2=-1).add_(noise - own + own * relative)
+    for rows in groups:
+        others = 1.0 - torch.eye(len(rows), dtype=z.dtype)
+        covariance[:, rows.unsqueeze(-1), rows] += (noise - own).unsqueeze(-1) * others
     return covariance, z - template.mean(view, given)

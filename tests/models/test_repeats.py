@@ -1,5 +1,7 @@
 """Repeats say how noisy a configuration is, as far as they can, and no further."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,12 @@ from bayestl.models import repeats
 from bayestl.models.conditioning import Conditioned
 from bayestl.models.gp import MultiTaskGP, TargetOnlyGP
 from bayestl.models.persistence import load
-from bayestl.models.repeats import noisy_configurations, relative_noise
+from bayestl.models.repeats import (
+    BELIEF,
+    noisy_configurations,
+    relative_noise,
+    variance_within,
+)
 from bayestl.models.sequential import SequentialGP
 
 QUIET, NOISY = 0.05, 0.6
@@ -202,18 +209,20 @@ def test_a_model_knows_how_many_are_noisy_and_is_kept_with_them(
     assert_close(found.leave_one_out().moments(), fitted.leave_one_out().moments(), rtol=0, atol=0)
 
 
-def test_left_out_is_a_measurement_of_its_own_noise(measure):
+def test_left_out_is_a_configuration_and_its_measurements_have_their_own_noise(measure):
     fitted = TargetOnlyGP().at_mode(staged(measure, 0, ALONE), metric="latency", target="target")
     belief, (mean, variance) = fitted.belief, fitted.leave_one_out().moments()
-    rest = torch.arange(1, len(belief.z))
+    same = (belief.x == belief.x[0]).all(-1)
+    assert same.sum() > 1
+    rest, out = torch.nonzero(~same).squeeze(-1), torch.nonzero(same).squeeze(-1)
     without = Conditioned.on(
         belief.hyperparameters,
         *(p[rest] for p in (belief.x, belief.z, belief.extra, belief.relative)),
     )
-    expected, doubt = without.marginals(belief.x[:1])
-    assert not belief.extra[0]
-    assert_close(mean[:1], expected, rtol=1e-6, atol=1e-6)
-    assert_close(variance[:1], doubt + belief.noise_of(torch.tensor([0])), rtol=1e-6, atol=1e-6)
+    expected, doubt = without.marginals(belief.x[out])
+    assert not belief.extra[out].any()
+    assert_close(mean[out], expected, rtol=1e-6, atol=1e-6)
+    assert_close(variance[out], doubt + belief.noise_of(out), rtol=1e-6, atol=1e-6)
 
 
 def test_refitting_is_fitting_with_repeats_too(measure, make_test):
@@ -252,3 +261,24 @@ def test_older_files_have_no_noise_of_their_own(measure):
     assert (older.block.relative == 1).all()
     configs = table.configurations().head(5)
     pd.testing.assert_frame_equal(older.predict(configs), fitted.predict(configs), check_exact=True)
+
+
+def test_rows_of_repeats_are_found_and_count_as_one():
+    x = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0]]).double()
+    assert [rows.tolist() for rows in repeats.repeated(x)] == [[0, 2, 4]]
+    weights, count = repeats.shares(x)
+    assert count == 3
+    torch.testing.assert_close(weights, torch.tensor([1 / 9, 1 / 3, 1 / 9, 1 / 3, 1 / 9]).double())
+    assert [rows.tolist() for rows in repeats.repeated(x[:, :0])] == [[0, 1, 2, 3, 4]]
+    assert repeats.repeated(x[:1]) == repeats.repeated(x[:0]) == []
+
+
+def test_repeats_and_a_belief_say_how_much_repeats_vary():
+    z = torch.tensor([1.0, 5.0, 3.0, 7.0, -2.0]).double()
+    groups = [torch.tensor([0, 2]), torch.tensor([1, 3])]
+    assert variance_within([], z, 1.0, 4.0) == math.inf
+    found = variance_within(groups, z, 1.0, 4.0)
+    assert found == pytest.approx((BELIEF * 4.0 + 4.0) / (BELIEF + 2))
+    noisy = torch.tensor([4.0, 1.0, 4.0, 1.0, 1.0]).double()  # 1 apart where 2 are expected
+    found = variance_within(groups, z, noisy, 4.0)
+    assert found == pytest.approx((BELIEF * 4.0 + 0.5 + 2.0) / (BELIEF + 2))

@@ -165,3 +165,21 @@ def test_next_to_no_noise_leaves_variances_exact(noise, prior, nine):
                 known = (towards.T * mp.lu_solve(covariance, towards))[0]
                 expected = float(mp.mpf(before[row, at].item()) - known)
                 assert found[row, at].item() == pytest.approx(expected, rel=0.01, abs=1e-13)
+
+
+@TEMPLATES
+def test_a_configuration_is_left_out_with_its_repeats(weights, prior, nine, no_outliers):
+    x, z = nine
+    x, z = torch.cat([x, x[2:3], x[2:3]]), torch.cat([z, z[2:3] + 0.1, z[2:3] - 0.2])
+    rows = torch.tensor([2, 9, 10])
+    template, given, log_prior = hypotheses(prior, weights)
+    given = replace(given, noise=given.noise.clamp_min(0.2))  # more than the repeats have
+    seen = prior.sources.at(x)
+    part = Part.conditioned(template, given, log_prior, seen, z)
+    mean, variance = part.leave_one_out(z, repeats=[rows])
+    rest = torch.tensor([0, 1, *range(3, 9)])
+    without = Part.conditioned(template, given, log_prior, seen.rows(rest), z[rest])
+    expected, doubt = without.marginals(seen.rows(rest), seen.rows(rows))
+    torch.testing.assert_close(mean[:, rows], expected, rtol=1e-5, atol=1e-5)
+    total = doubt + given.noise.square().unsqueeze(-1)
+    torch.testing.assert_close(variance[:, rows], total, rtol=1e-4, atol=1e-6)
