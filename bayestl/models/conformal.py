@@ -13,8 +13,9 @@ Wasserman and Ramdas, 2023, "Distribution-free prediction sets for two-layer hie
 models"; Lee, Barber and Willett, 2023, "Distribution-free inference with hierarchical data").
 Without repeats that is the ceil((2q - 1)(n + 1))-th smallest.
 
-An interval between q and 1 - q covers at least 1 - 4 (1 - q) of new points whatever their
-distribution, and about 2q - 1 in practice.
+An interval between q and 1 - q covers about 2q - 1 of new points in practice. Whatever their
+distribution, that of the jackknife+ covers at least 1 - 4 (1 - q); for the CV+ of n points in K
+equal folds the bound is lower by min(2 (1 - 1/K) / (n/K + 1), (1 - K/n) / (K + 1)) (Theorem 4).
 
 Every mu_-i is an average of `members`: of the one that left out the fold of i, or of a forest's
 trees that did not draw i (Kim, Xu and Barber, 2020, "jackknife+-after-bootstrap").
