@@ -8,8 +8,8 @@ of it gives the score
 with m the median and l, u the ends of the model's own central 68 % interval, so that wide
 intervals stay wide and narrow ones narrow (locally weighted conformal prediction: Lei, G'Sell,
 Rinaldo, Tibshirani and Wasserman, 2018). The upper end of a central interval of level p is the
-smallest of m_k(x) + s_i (u_k(x) - m_k(x)), i = 1..n, that with all below it weighs p (m + 1),
-each of a configuration's c repeats weighing 1/c and all m configurations m, see `conformal`;
+smallest of m_k(x) + s_i (u_k(x) - m_k(x)), i = 1..n, that with all below it weighs p (N + 1),
+each of a configuration's c repeats weighing 1/c and all N configurations N, see `conformal`;
 the lower one mirrors it.
 
 It is the CV+ of Barber, Candes, Ramdas and Tibshirani (2021, "Predictive inference with the
@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ LEVEL = QUANTILES[-1] - QUANTILES[0]
 class Conformal:
     """Recipe: another model with its intervals rescaled to what held-out measurements need.
 
-    Fits the model once more for each fold. An interval whose level exceeds m / (m + 1), with m
+    Fits the model once more for each fold. An interval whose level exceeds N / (N + 1), with N
     configurations held out, has no finite width by that rule; then the model's own width
     answers, or the widest that the rule gives if that is wider, and `diagnostics` warns.
 
@@ -70,12 +71,17 @@ class Conformal:
     split: float | None = None
 
     def __post_init__(self) -> None:
-        if not hasattr(self.model, "fit"):
-            raise FitError(f"expected a recipe, such as TransferGP(), got {self.model!r}")
-        if self.folds < 2:
-            raise FitError(f"expected at least two folds, got {self.folds}")
-        if self.split is not None and not 0 < self.split < 1:
-            raise FitError(f"expected a share to hold out between 0 and 1, got {self.split}")
+        model, folds, split = self.model, self.folds, self.split
+        estimator = hasattr(model, "get_params")  # scikit-learn's, whose fit takes no table
+        if not hasattr(model, "fit") or isinstance(model, type) or estimator:
+            raise FitError(
+                "expected a recipe, such as TransferGP(), or a scikit-learn regressor in one, such "
+                f"as Estimator(SVR()), got {model!r}"
+            )
+        if isinstance(folds, bool) or not isinstance(folds, Integral) or folds < 2:
+            raise FitError(f"expected a whole number of folds, at least two, got {folds!r}")
+        if split is not None and not (isinstance(split, Real) and 0 < split < 1):
+            raise FitError(f"expected a share to hold out between 0 and 1, got {split!r}")
 
     def fit(
         self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
@@ -227,6 +233,7 @@ class FittedConformal:
         Quantiles of the target are calibrated; `mean` and `std` are the model's own, and so
         is everything said of another environment.
         """
+        configs = self.space.frame(configs)  # once: it may be an iterator, members are many
         own = self.fitted.predict(configs, environment, quantiles)
         if environment not in (None, self.target) or not self.members or not len(own):
             return own

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import ndtri
+from sklearn.svm import SVR
 
 from bayestl.data.environment import Environment
 from bayestl.data.measurement import Metric
@@ -15,6 +16,7 @@ from bayestl.models.conformalized import CENTRAL, Conformal, FittedConformal
 from bayestl.models.gp import MultiTaskGP
 from bayestl.models.model import Diagnostics
 from bayestl.models.scaling import quantile_column
+from bayestl.models.transfer_gp import TransferGP
 
 SPACE = ConfigSpace({"x": Real(0, 1)})
 
@@ -224,12 +226,28 @@ def test_a_process_may_be_wrapped(make_table, make_test):
     assert (predicted["q50"] < predicted["q95"]).all()
 
 
-@pytest.mark.parametrize("wrong", [{"folds": 1}, {"split": 0.0}, {"split": 1.0}])
-def test_what_makes_no_sense_is_refused(wrong):
-    with pytest.raises(FitError, match="expected"):
-        Conformal(Level(), **wrong)
+def test_configurations_may_come_from_a_generator():
+    fitted, at = fit(Conformal(Level()), table(20)), [{"x": 0.1}, {"x": 0.9}]
+    pd.testing.assert_frame_equal(fitted.predict(c for c in at), fitted.predict(at))
 
 
-def test_a_name_is_no_recipe():
-    with pytest.raises(FitError, match=r"expected a recipe, such as TransferGP.*'RandomForest'"):
-        Conformal("RandomForest")
+@pytest.mark.parametrize("folds", [1, 2.5, "a", None, True])
+def test_folds_that_are_no_number_of_them_are_refused(folds):
+    with pytest.raises(FitError, match=f"expected a whole number of folds.*got {folds!r}"):
+        Conformal(Level(), folds=folds)
+
+
+@pytest.mark.parametrize("split", [0.0, 1.0, np.nan, "a", True])
+def test_a_share_that_is_none_is_refused(split):
+    with pytest.raises(FitError, match=f"expected a share to hold out.*got {split!r}"):
+        Conformal(Level(), split=split)
+
+
+@pytest.mark.parametrize("model", ["RandomForest", TransferGP, Level, SVR()])
+def test_what_is_no_recipe_is_refused(model):
+    with pytest.raises(FitError, match=r"expected a recipe, such as TransferGP\(\).*got "):
+        Conformal(model)
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert Conformal(Level(), folds=np.int64(3), split=np.float32(0.5)).folds == 3
