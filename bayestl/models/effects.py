@@ -167,8 +167,8 @@ def _anova(
     fitted: Fitted, space: ConfigSpace | None, limit: int, order: int, seed: int
 ) -> tuple[pd.DataFrame, Anova]:
     space = fitted.space if space is None else space
-    pool = candidates(space, limit, seed=seed)
-    sampled = len(pool) == limit
+    pool = candidates(space, limit + 1, seed=seed)
+    sampled = len(pool) > limit
     if sampled:  # in a Sobol sequence some pairs of two-level options are the same as others
         pool = sample(space, limit, method="latin_hypercube", seed=seed)
     return pool, Anova(pool, sampled, bool(space.constraints or space.conditions), order)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
 
+from bayestl.data.space import Key
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
 
 
@@ -18,8 +20,7 @@ def target_folds(
     There are no more folds than configurations of the target.
     """
     positions = np.flatnonzero((table.frame[ENVIRONMENT] == target).to_numpy())
-    records = table.space.records(table.configurations().iloc[positions])
-    keys = [table.space.key(record) for record in records]
+    keys = _keys(table.select(positions))
     number = {key: place for place, key in enumerate(dict.fromkeys(keys))}
     folds = min(count, len(number))
     shuffled = np.random.default_rng(seed).permutation(len(number)) % max(folds, 1)
@@ -27,3 +28,14 @@ def target_folds(
     for out in range(folds):
         held = positions[fold == out]
         yield np.setdiff1d(np.arange(len(table)), held), held
+
+
+def repeat_weights(table: MeasurementTable) -> np.ndarray:
+    """(n,) for each row 1/c, c being how many rows have its configuration."""
+    keys = _keys(table)
+    count = Counter(keys)
+    return np.array([1 / count[key] for key in keys])
+
+
+def _keys(table: MeasurementTable) -> list[Key]:
+    return [table.space.key(record) for record in table.space.records(table.configurations())]

@@ -154,7 +154,8 @@ class Trained:
         position[np.flatnonzero(examples.is_target)[judged]] = np.arange(len(x))
         row = position[examples.repeats_row]
         row, z = row[row >= 0], examples.repeats_z[row >= 0]
-        return HeldOut(self.members, shares[row], np.abs(z - predicted[row]), len(x), size)
+        weights = 1 / np.bincount(row)[row]
+        return HeldOut(self.members, shares[row], np.abs(z - predicted[row]), weights, size)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,9 @@ from bayestl.data.option_inference import infer_option
 from bayestl.data.options import Boolean, Categorical, Option, Ordinal, Real
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
+from bayestl.models.conformalized import CENTRAL
 from bayestl.models.model import Model
+from bayestl.models.scaling import quantile_column
 from bayestl.models.transfer_gp import TransferGP
 
 MARGIN = 0.25
@@ -130,8 +132,9 @@ class TransferRegressor(RegressorMixin, BaseEstimator):
         """The (n,) medians of new measurements, and with `return_std` their (n,) std.
 
         The medians, as everywhere that an error is told: where the metric is modelled by its
-        logarithm, the mean of what is hardly known is larger by orders of magnitude.
-        `fitted_.predict` has the means and quantiles as well.
+        logarithm, the mean of what is hardly known is larger by orders of magnitude. For the
+        same reason the std is half the width of the central 68 % interval, which a chance of
+        outliers hardly moves. `fitted_.predict` has the means, stds and quantiles as well.
 
         Raises
         ------
@@ -141,12 +144,13 @@ class TransferRegressor(RegressorMixin, BaseEstimator):
         check_is_fitted(self, "fitted_")
         frame = self._within(self._frame(X, reset=False))
         environments = self._environments(frame).to_numpy(dtype=object)
-        median, std = np.empty(len(frame)), np.empty(len(frame))
+        ends = np.empty((len(frame), len(CENTRAL)))
         for name in dict.fromkeys(environments):
             rows = environments == name
-            predicted = self.fitted_.predict(frame[rows], environment=name, quantiles=(0.5,))
-            median[rows], std[rows] = predicted["q50"], predicted["std"]
-        return (median, std) if return_std else median
+            predicted = self.fitted_.predict(frame[rows], environment=name, quantiles=CENTRAL)
+            ends[rows] = predicted[[quantile_column(level) for level in CENTRAL]]
+        low, median, high = ends.T.copy()
+        return (median, (high - low) / 2) if return_std else median
 
     def _frame(self, X: Any, *, reset: bool) -> pd.DataFrame:
         """X with a text as the name of each column, those of the fit where it has none."""

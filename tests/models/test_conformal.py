@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from bayestl.models.conformal import PRIOR_POINTS, PRIOR_SIZE, HeldOut
+from bayestl.models.conformal import PRIOR_POINTS, PRIOR_SIZE, HeldOut, Ranked
 
 
 class Constant:
@@ -19,7 +19,7 @@ def leave_one_out_means(z):
     """The jackknife+ of the mean as a predictor."""
     members = [Constant(np.delete(z, i).mean()) for i in range(len(z))]
     residuals = np.array([abs(z[i] - m.value) for i, m in enumerate(members)])
-    return HeldOut(members, np.eye(len(z)), residuals, len(z))
+    return HeldOut(members, np.eye(len(z)), residuals, np.ones(len(z)))
 
 
 @pytest.mark.parametrize("n", [9, 10, 19, 40])
@@ -65,7 +65,7 @@ def test_beyond_the_ranks_the_widest_interval_grows_as_students_t():
 def test_quantiles_never_cross_and_the_median_is_the_point_prediction(n):
     rng = np.random.default_rng(n)
     if n == 0:
-        held_out = HeldOut([], np.empty((0, 0)), np.empty(0), 0)
+        held_out = HeldOut([], np.empty((0, 0)), np.empty(0), np.empty(0))
     else:
         held_out = leave_one_out_means(rng.normal(size=n))
     centre = np.array([-2.0, 0.0, 3.0])
@@ -76,9 +76,51 @@ def test_quantiles_never_cross_and_the_median_is_the_point_prediction(n):
 
 
 def test_few_points_fall_back_to_a_wide_students_t():
-    nothing = HeldOut([], np.empty((0, 0)), np.empty(0), 0)
+    nothing = HeldOut([], np.empty((0, 0)), np.empty(0), np.empty(0))
     (high,) = nothing.quantiles(np.zeros((1, 1)), np.array([1.0]), [0.95])
     assert high[0] == pytest.approx(1 + PRIOR_SIZE * student.ppf(0.95, PRIOR_POINTS))
-    two = HeldOut([], np.empty((2, 0)), np.array([0.1, 0.1]), 2)
+    two = HeldOut([], np.empty((2, 0)), np.array([0.1, 0.1]), np.ones(2))
     (narrower,) = two.quantiles(np.zeros((1, 1)), np.array([1.0]), [0.95])
     assert 1 + PRIOR_SIZE < narrower[0] < high[0]
+
+
+@pytest.mark.parametrize("n", [2, 5, 7, 40])
+def test_repeats_that_show_the_same_are_no_further_points(n):
+    once = leave_one_out_means(np.random.default_rng(n).normal(size=n))
+    copies = np.repeat(np.arange(n), np.arange(n) % 3 + 1)
+    weights = 1 / (copies % 3 + 1)
+    often = HeldOut(once.members, once.shares[copies], once.residuals[copies], weights)
+    assert often.points == once.points == n
+    x, centre, levels = np.zeros((2, 1)), np.array([0.0, 0.3]), [0.01, 0.1, 0.5, 0.7, 0.95]
+    expected = once.quantiles(x, centre, levels)
+    np.testing.assert_allclose(often.quantiles(x, centre, levels), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_end_is_the_least_one_of_enough_weight(seed):
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(1, 8, 9)
+    weights = np.repeat(1 / counts, counts)
+    ends = rng.normal(size=(len(weights), 3))
+    ranked = Ranked.of(ends, weights)
+    for rank in (0.1, 1, 2.7, 8.1, 9, 9.5):
+        reached = [
+            [end for end in column if weights[column <= end].sum() > rank - 1e-9] or [max(column)]
+            for column in ends.T
+        ]
+        np.testing.assert_array_equal(ranked.at(rank), [min(column) for column in reached])
+
+
+def test_ten_identical_repeats_of_five_configurations_cover_as_one_of_each_does():
+    rng = np.random.default_rng(0)
+    inside, trials = 0, 1_000
+    for _ in range(trials):
+        z = rng.normal(size=6)
+        once = leave_one_out_means(z[:5])
+        copies = np.repeat(np.arange(5), 10)
+        held_out = HeldOut(
+            once.members, once.shares[copies], once.residuals[copies], np.full(50, 0.1)
+        )
+        low, high = held_out.quantiles(np.zeros((1, 1)), np.array([z[:5].mean()]), [0.05, 0.95])
+        inside += low[0] <= z[5] <= high[0]
+    assert inside / trials > 0.87

@@ -1,20 +1,22 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import ndtri
+from sklearn.svm import SVR
 
 from bayestl.data.environment import Environment
 from bayestl.data.measurement import Metric
 from bayestl.data.options import Real
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
-from bayestl.errors import FitError, UnknownEnvironment
-from bayestl.models.conformalized import CENTRAL, Conformal
+from bayestl.errors import FileError, FitError, UnknownEnvironment
+from bayestl.models.conformalized import CENTRAL, Conformal, FittedConformal
 from bayestl.models.gp import MultiTaskGP
 from bayestl.models.model import Diagnostics
 from bayestl.models.scaling import quantile_column
+from bayestl.models.transfer_gp import TransferGP
 
 SPACE = ConfigSpace({"x": Real(0, 1)})
 
@@ -123,10 +125,64 @@ def test_a_level_that_the_points_cannot_reach_is_the_models_own_and_said_to_be()
     assert not fit(Conformal(Level()), table(9)).diagnostics.warnings
 
 
+def repeated(data: MeasurementTable, *times: int) -> MeasurementTable:
+    """The table with each of its rows so many times."""
+    return data.select(np.repeat(np.arange(len(data)), times))
+
+
+@pytest.mark.parametrize("split", [None, 0.5])
+def test_repeats_that_show_the_same_change_no_interval(split):
+    data, recipe = table(14), Conformal(Level(), folds=4, split=split)
+    once, often = fit(recipe, data), fit(recipe, repeated(data, 10))
+    at = pd.DataFrame({"x": [0.1, 0.9]})
+    levels = (0.02, 0.05, 0.2, 0.5, 0.8, 0.95)
+    expected, got = once.predict(at, quantiles=levels), often.predict(at, quantiles=levels)
+    np.testing.assert_allclose(got, expected, rtol=1e-9)
+    assert often.points == 10 * once.points
+    assert often.configurations == once.configurations
+
+
+def test_each_configuration_weighs_the_same_in_the_ends():
+    times = [1, 30, 1, 2, 1, 3, 1, 1, 5, 1]
+    fitted = fit(Conformal(Level(), folds=10), repeated(table(10), *times))
+    at = pd.DataFrame({"x": [0.3]})
+    ends = []
+    for member, scores in zip(fitted.members, fitted.scores, strict=True):
+        _, middle, high = member.predict(at, quantiles=CENTRAL).to_numpy(float)[0]
+        ends.append(middle + scores[0] * (high - middle))  # each fold holds one configuration out
+    end = fitted.predict(at, quantiles=(0.9,))["q90"].iloc[0]
+    assert end == pytest.approx(sorted(ends)[int(np.ceil(0.8 * 11)) - 1])
+
+
+def test_two_configurations_are_two_however_often_they_were_measured():
+    fitted = fit(Conformal(Level()), repeated(table(2), 10))
+    details = fitted.diagnostics.details["conformal"]
+    assert (details["points"], details["configurations"]) == (20, 2)
+    assert details["widest_level"] == pytest.approx(2 / 3)
+    assert any("2 configurations" in warning for warning in fitted.diagnostics.warnings)
+
+
+def test_a_state_keeps_what_repeats_weigh_and_an_older_one_had_no_weights():
+    fitted = fit(Conformal(Level(), folds=3), repeated(table(6), *range(1, 7)))
+    state = fitted.to_state()
+    at = pd.DataFrame({"x": [0.3]})
+    kept = FittedConformal.from_state(state)
+    pd.testing.assert_frame_equal(kept.predict(at), fitted.predict(at), check_exact=True)
+    assert kept.configurations == 6
+    older = {name: a for name, a in state.arrays.items() if not name.startswith("weights.")}
+    assert FittedConformal.from_state(replace(state, arrays=older)).configurations == 21
+    for wrong in (0.0, -1.0, 1.5, np.nan):
+        damaged = {**state.arrays, "weights.1": np.full(len(fitted.scores[1]), wrong)}
+        with pytest.raises(FileError, match=r"weights\.1"):
+            FittedConformal.from_state(replace(state, arrays=damaged))
+    with pytest.raises(FileError, match="shape"):
+        FittedConformal.from_state(replace(state, arrays={**older, "weights.0": np.ones(1)}))
+
+
 def test_one_point_leaves_the_model_as_it_is():
     fitted = fit(Conformal(Level()), table(1))
     assert fitted.points == 0
-    assert any("0 measurements" in warning for warning in fitted.diagnostics.warnings)
+    assert any("0 configurations" in warning for warning in fitted.diagnostics.warnings)
     at = pd.DataFrame({"x": [0.1, 0.9]})
     pd.testing.assert_frame_equal(fitted.predict(at), fitted.fitted.predict(at))
 
@@ -170,12 +226,28 @@ def test_a_process_may_be_wrapped(make_table, make_test):
     assert (predicted["q50"] < predicted["q95"]).all()
 
 
-@pytest.mark.parametrize("wrong", [{"folds": 1}, {"split": 0.0}, {"split": 1.0}])
-def test_what_makes_no_sense_is_refused(wrong):
-    with pytest.raises(FitError, match="expected"):
-        Conformal(Level(), **wrong)
+def test_configurations_may_come_from_a_generator():
+    fitted, at = fit(Conformal(Level()), table(20)), [{"x": 0.1}, {"x": 0.9}]
+    pd.testing.assert_frame_equal(fitted.predict(c for c in at), fitted.predict(at))
 
 
-def test_a_name_is_no_recipe():
-    with pytest.raises(FitError, match=r"expected a recipe, such as TransferGP.*'RandomForest'"):
-        Conformal("RandomForest")
+@pytest.mark.parametrize("folds", [1, 2.5, "a", None, True])
+def test_folds_that_are_no_number_of_them_are_refused(folds):
+    with pytest.raises(FitError, match=f"expected a whole number of folds.*got {folds!r}"):
+        Conformal(Level(), folds=folds)
+
+
+@pytest.mark.parametrize("split", [0.0, 1.0, np.nan, "a", True])
+def test_a_share_that_is_none_is_refused(split):
+    with pytest.raises(FitError, match=f"expected a share to hold out.*got {split!r}"):
+        Conformal(Level(), split=split)
+
+
+@pytest.mark.parametrize("model", ["RandomForest", TransferGP, Level, SVR()])
+def test_what_is_no_recipe_is_refused(model):
+    with pytest.raises(FitError, match=r"expected a recipe, such as TransferGP\(\).*got "):
+        Conformal(model)
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert Conformal(Level(), folds=np.int64(3), split=np.float32(0.5)).folds == 3

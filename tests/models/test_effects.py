@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from bayestl.data.measurement import Metric
-from bayestl.data.options import Boolean, Categorical, Ordinal, Real
+from bayestl.data.options import Boolean, Categorical, Integer, Ordinal, Real
 from bayestl.data.space import ConfigSpace
 from bayestl.errors import UnknownEnvironment
 from bayestl.models.effects import option_effects, what_changed
@@ -126,6 +126,24 @@ def test_real_options_are_cut_into_ranges():
     assert effects.loc["idle", "effect"] < 0.02
     assert not effects.loc["x", "best"].startswith("-")  # never outside of the option's range
     assert "–" in effects.loc["x", "best"]
+
+
+def residues(c) -> float:
+    """Of a only whether it is odd matters, of b only whether 4 divides it."""
+    return float(np.exp(c["a"] % 2 + 0.3 * (c["b"] % 4 == 0)))
+
+
+def test_a_space_of_as_many_configurations_as_are_looked_at_is_no_sample():
+    space = ConfigSpace({"a": Integer(1, 32), "b": Integer(1, 32)})  # 1,024, by rank all noise
+    effects = option_effects(Known(space, residues)).set_index(["option", "other"])["effect"]
+    a, b = 1 / 4, 0.3**2 * 3 / 16
+    assert effects["a", ""] == pytest.approx(a / (a + b))
+    assert effects["b", ""] == pytest.approx(b / (a + b))
+    assert effects["a", "b"] == pytest.approx(0)
+    half = ConfigSpace({"a": Integer(1, 16), "b": Integer(1, 32)})
+    functions = {"old": lambda c: c["a"], "new": lambda c: c["a"] * residues(c)}
+    changed = changes(Joint(functions, space=half), order=1)
+    assert changed.loc[("a", ""), "change"] == pytest.approx(a / (a + b))
 
 
 def test_what_groups_of_a_sample_differ_by_chance_is_subtracted():

@@ -1,7 +1,7 @@
 import numpy as np
 
 from bayestl.data.table import ENVIRONMENT
-from bayestl.models.folds import target_folds
+from bayestl.models.folds import repeat_weights, target_folds
 
 
 def test_every_target_row_is_held_out_once_and_repeats_together(make_table):
@@ -21,3 +21,8 @@ def test_no_more_folds_than_configurations(make_table):
     table = make_table({"source": (5, 1.0, 0.0), "target": (3, 1.0, 0.5)})
     assert len(list(target_folds(table, "target", 10, seed=0))) == 3
     assert not list(target_folds(table.without("target"), "target", 10, seed=0))
+
+
+def test_repeats_share_the_weight_of_their_configuration(make_table):
+    table = make_table({"target": (3, 1.0, 0.5)}).select([0, 1, 1, 2, 1])
+    np.testing.assert_array_equal(repeat_weights(table), [1, 1 / 3, 1 / 3, 1, 1 / 3])

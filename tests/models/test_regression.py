@@ -110,6 +110,7 @@ def test_residuals_are_those_of_single_measurements(measure):
     trained = cross_validated(noisy, fit=Mean, seed=0)
     held_out = trained.held_out(noisy)
     assert held_out.points == 7
+    np.testing.assert_array_equal(held_out.weights, 0.5)
     for measurement in range(14):
         row = noisy.repeats_row[measurement]
         member = trained.members[int(trained.left_out[row].argmax())]

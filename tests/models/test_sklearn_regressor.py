@@ -107,6 +107,19 @@ def test_what_is_hardly_known_is_not_predicted_to_be_astronomical(data):
     assert (regressor.predict(there) < 5 * y[rows]).all()
 
 
+def test_the_std_is_half_the_central_interval_and_no_outlier_moves_it(data):
+    X, y = data
+    mine = X["environment"] == "target"
+    once = np.where(np.arange(len(y)) == np.flatnonzero(mine)[0], 1000.0, 1.0)
+    regressor = TransferRegressor(target="target").fit(X, once * y)
+    others = X[mine][1:]
+    median, std = regressor.predict(others, return_std=True)
+    assert (regressor.fitted_.predict(others)["std"] > 1000 * median).all()  # the case is one
+    assert (std < 0.1 * median).all()
+    ends = regressor.fitted_.predict(others, quantiles=(0.159, 0.841))
+    np.testing.assert_allclose(std, (ends["q84.1"] - ends["q15.9"]) / 2)
+
+
 def test_in_pipelines_and_searches(data):
     X, y = data
     regressor = TransferRegressor(target="target", model=Quick(MultiTaskGP()))
