@@ -10,8 +10,9 @@ the mean over the seeds of the mean absolute percentage error, and its ratio tha
 - staged: functions drawn for the purpose, and the TX2's measurements tampered with, in the five
   stages of `staged_sources`;
 - real: of each of three public data sets, and of the package's own, a pair of environments
-  that agree least, one source and one target, with nothing tampered with. No two environments of these data have nothing in
-  common; the rank correlation between the two is told beside the result.
+  that agree least, one source and one target, with nothing tampered with. No two environments
+  of these data have nothing in common; the rank correlation between the two is told beside the
+  result.
 
 The claim: `TransferGP` is never more than 10 % worse than the process of the target alone.
 """
