@@ -28,7 +28,7 @@ from bayestl.models.gp import MultiTaskGP, hyperparameters_of
 from bayestl.models.observations import Observations
 from bayestl.models.sequential import SequentialGP
 from bayestl.models.transfer_gp import TransferGP
-from benchmarks.apart import apart, machine, peak_mib, timed
+from benchmarks.apart import apart, peak_mib, setting, timed
 from benchmarks.synthetic import METRIC, TARGET, Truth, configurations
 from experiments.botorch_rival import BotorchMultiTaskGP
 
@@ -125,8 +125,7 @@ def main() -> None:
     print({name: float(f"{number:.3g}") for name, number in one.items()})
     if arguments.json:
         found = {
-            "command": f"python -m benchmarks.against_botorch --seeds {arguments.seeds} --json",
-            "machine": machine(),
+            **setting(f"python -m benchmarks.against_botorch --seeds {arguments.seeds} --json"),
             "rows": result.to_dict("records"),
             "evaluation": one,
         }

@@ -1,4 +1,4 @@
-"""Measuring a piece of work in a process of its own, at so many threads."""
+"""Measuring a piece of work in a process of its own, at so many threads, and what it was."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from experiments.commit import commit_of
 
 MIB = 1024
 
@@ -44,6 +47,12 @@ def apart(work: Callable[..., Any], *arguments: Any, threads: int = 1) -> Any:
         1, multiprocessing.get_context("spawn"), initializer=_limit, initargs=(threads,)
     ) as pool:
         return pool.submit(work, *arguments).result()
+
+
+def setting(command: str) -> dict[str, str]:
+    """How a result came about: the command, the commit and the machine."""
+    top = Path(__file__).parents[1]
+    return {"command": command, "commit": commit_of(top), "machine": machine()}
 
 
 def machine() -> str:

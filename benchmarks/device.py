@@ -30,7 +30,7 @@ from bayestl.errors import FitError
 from bayestl.models import solver
 from bayestl.models.device import device_of, name_of
 from bayestl.models.sequential import SequentialGP
-from benchmarks.apart import apart, machine, timed
+from benchmarks.apart import apart, setting, timed
 from benchmarks.synthetic import METRIC, SOURCE, TARGET, Truth, configurations
 
 ROWS, N_TARGET, N_TEST = (2_000, 10_000), 20, 2_000
@@ -100,8 +100,8 @@ def main() -> None:
     if arguments.json:
         command = f"python -m benchmarks.device --rows {' '.join(map(str, arguments.rows))}"
         command += f" --matrix-free --rank {arguments.rank}" if arguments.matrix_free else ""
-        setting = {"command": command, "machine": machine(), "threads": arguments.threads}
-        print(json.dumps({**setting, "results": result}))
+        known = {**setting(command), "threads": arguments.threads}
+        print(json.dumps({**known, "results": result}))
 
 
 if __name__ == "__main__":

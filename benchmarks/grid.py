@@ -19,7 +19,7 @@ import numpy as np
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
 from bayestl.datasets.deeparch import deeparch
 from bayestl.models.sequential import SequentialGP
-from benchmarks.apart import apart, machine, peak_mib, timed
+from benchmarks.apart import apart, peak_mib, setting, timed
 
 METRIC, ENVIRONMENTS, N_TARGET = "latency", 19, 20
 
@@ -68,8 +68,8 @@ def main() -> None:
     for name, number in found.items():
         print(f"{name:15} {number:.1f}" if isinstance(number, float) else f"{name:15} {number}")
     if arguments.json:
-        setting = {"command": "python -m benchmarks.grid --json", "machine": machine()}
-        print(json.dumps({**setting, "threads": arguments.threads, **found}))
+        known = setting("python -m benchmarks.grid --json")
+        print(json.dumps({**known, "threads": arguments.threads, **found}))
 
 
 if __name__ == "__main__":

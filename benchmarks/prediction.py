@@ -14,7 +14,7 @@ import json
 from typing import Any
 
 from bayestl.models.transfer_gp import TransferGP
-from benchmarks.apart import apart, machine, peak_mib, timed
+from benchmarks.apart import apart, peak_mib, setting, timed
 from benchmarks.synthetic import METRIC, TARGET, Truth, configurations
 
 
@@ -45,8 +45,7 @@ def main() -> None:
     print({name: round(number, 1) for name, number in found.items()})
     if arguments.json:
         command = f"python -m benchmarks.prediction --rows {arguments.rows} --json"
-        threads = {"threads": arguments.threads}
-        print(json.dumps({"command": command, "machine": machine(), **threads, **found}))
+        print(json.dumps({**setting(command), "threads": arguments.threads, **found}))
 
 
 if __name__ == "__main__":

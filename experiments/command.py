@@ -7,7 +7,6 @@ import json
 import math
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from matplotlib.figure import Figure
 from bayestl.data.files import write_whole
 from bayestl.measure import machine
 from bayestl.study.statistics import failure_counts
+from experiments.commit import commit_of
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -144,20 +144,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def commit_of(top: Path) -> str:
-    """The commit of a working tree, marked where more than stored results differs from it."""
-    code = [":(top)", ":(top,exclude)experiments/results", ":(top,exclude)benchmarks/results"]
-    try:
-        head = _git(top, "rev-parse", "--short=12", "HEAD").strip()
-        changed = _git(top, "status", "--porcelain", "--untracked-files=no", "--", *code)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{head}-dirty" if changed else head
-
-
-def _git(folder: Path, *words: str) -> str:
-    return subprocess.run(
-        ["git", *words], cwd=folder, capture_output=True, text=True, check=True
-    ).stdout

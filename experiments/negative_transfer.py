@@ -9,9 +9,10 @@ the mean over the seeds of the mean absolute percentage error, and its ratio tha
 
 - staged: functions drawn for the purpose, and the TX2's measurements tampered with, in the five
   stages of `staged_sources`;
-- real: of each public data set a pair of environments that agree least, one source and
-  one target, with nothing tampered with. No two environments of these data have nothing in
-  common; the rank correlation between the two is told beside the result.
+- real: of each of three public data sets, and of the package's own, a pair of environments
+  that agree least, one source and one target, with nothing tampered with. No two environments
+  of these data have nothing in common; the rank correlation between the two is told beside the
+  result.
 
 The claim: `TransferGP` is never more than 10 % worse than the process of the target alone.
 """
@@ -96,7 +97,7 @@ def main() -> None:
 
 
 def real() -> list[RecordedScenario]:
-    """Of each public data set one source and one target that agree least, in both directions."""
+    """Of each data set, ours among them, one source and one target that agree least, both ways."""
     return [
         *_pair("nas-bench-201", ("titan_rtx_1", "eyeriss"), "latency", _nas_bench),
         *_pair("sac", ("e0", "e2"), "time", _sac),

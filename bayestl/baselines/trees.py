@@ -127,6 +127,7 @@ def _xgboost() -> Any:
         import xgboost
     except ImportError:
         raise FitError(
-            'boosted trees expected xgboost, which is not installed; pip install "bayestl[boost]"'
+            "boosted trees expected xgboost, which is not installed; "
+            'in the checkout of bayestl: pip install ".[boost]"'
         ) from None
     return xgboost

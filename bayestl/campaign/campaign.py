@@ -31,7 +31,7 @@ from bayestl.data.environment import Environment
 from bayestl.data.measurement import Measurement, Metric
 from bayestl.data.sampling import candidates, sample
 from bayestl.data.space import ConfigSpace, Configuration
-from bayestl.data.table import MeasurementTable
+from bayestl.data.table import ENVIRONMENT, MeasurementTable
 from bayestl.errors import CampaignError, FitError, NoCandidateLeft
 from bayestl.models.model import Fitted, Model, Refits
 
@@ -46,8 +46,8 @@ class Campaign:
     target : where to measure
     metric : the name of the metric to learn
     metrics : everything that is measured, that metric among it
-    source : measurements of other environments: a table, or a survey that is measured
-        first; None for none
+    source : measurements of other environments: a table, which may have some of the target as
+        well, or a survey that is measured first; None for none
     model, acquisition : the recipes
     budget : what may be spent in the target
     initial : how many configurations to measure before the model is asked: the default
@@ -61,7 +61,8 @@ class Campaign:
     Raises
     ------
     CampaignError
-        If the metric is not measured, a count is not positive, or the source is the target.
+        If the metric is not measured, a count is not positive, or the source is the target:
+        a survey of it, or a table without a row of another environment.
     SpaceError, TableError
         If the source has other options or units.
     """
@@ -111,6 +112,11 @@ class Campaign:
             )
         if isinstance(self.source, MeasurementTable):
             self.source.metric(self.metric)
+            if not (self.source.frame[ENVIRONMENT] != self.target.name).any():
+                raise CampaignError(
+                    "source: expected measurements of another environment than the target "
+                    f"{self.target.name!r}, got none"
+                )
         self.table(self.start())
 
     @property

@@ -59,8 +59,9 @@ class ConfigSpace:
     Raises
     ------
     SpaceError
-        If a name, an expression or a condition is malformed, conditions form a
-        circle, or the default configuration violates a constraint.
+        If there is no option, a name is empty or no text, an option is of no kind, an expression
+        is malformed or names no option, conditions form a circle, or the default configuration
+        violates a constraint.
 
     Examples
     --------

@@ -26,7 +26,7 @@ from bayestl.measure.onnx_file import TensorInfo
 if TYPE_CHECKING:
     import torch
 
-INSTALL = 'pip install "bayestl[architectures]"'
+INSTALL = 'in the checkout of bayestl: pip install ".[architectures]"'
 BUILT_WITH = ("torch", "transformers")
 EXPORTED_WITH = (*BUILT_WITH, "onnx", "onnxscript")
 

@@ -396,7 +396,7 @@ def _stolen_percent(cores: Sequence[int]) -> float | None:
 
 def _on_engines(engines: Sequence[Part]) -> Iterator[str]:
     if not any(engine.works for engine in engines):
-        yield 'No engine works here: pip install "bayestl[onnxruntime]".'
+        yield 'No engine works here; in the checkout of bayestl: pip install ".[onnxruntime]".'
 
 
 def _on_meters(meters: Sequence[Part]) -> Iterator[str]:

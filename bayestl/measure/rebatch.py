@@ -27,7 +27,8 @@ def rebatched(network: Path, batch: int, target: Path) -> Path:
         except ImportError:
             raise Refusal(
                 Status.UNSUPPORTED,
-                'another batch size needs the onnx package; pip install "bayestl[onnxruntime]"',
+                "another batch size needs the onnx package; "
+                'in the checkout of bayestl: pip install ".[onnxruntime]"',
             ) from None
         model = onnx.load(str(network))
         _rewrite(model.graph, batch)

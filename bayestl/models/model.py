@@ -147,7 +147,8 @@ class HasPosterior(Protocol):
         """The joint posterior of the noise-free metric on its transformed scale.
 
         Given one name a configuration it is joint over environments, so that what two of them
-        share cancels in their difference.
+        share cancels in their difference. So the target's measurements tell something of the
+        sources too, even where `predict` answers for a source with that source's own process.
 
         Raises
         ------

@@ -233,7 +233,11 @@ class FittedSequentialGP(Explained):
         return self.block.z
 
     def posterior(self, configs: Configs, environment: Where = None) -> Posterior:
-        """The joint posterior of the noise-free metric; see `HasPosterior.posterior`."""
+        """The joint posterior of the noise-free metric; see `HasPosterior.posterior`.
+
+        What the target's measurements tell of a source is in it, and not in `predict`, which
+        answers for a source with the source's own process.
+        """
         frame = self.space.frame(configs)
         places = self.positions(environment, len(frame))
         where = torch.tensor(places, dtype=torch.long)

@@ -169,7 +169,7 @@ def _distributed() -> Any:
     except ImportError:
         raise StudyError(
             'the executor "dask" expected distributed, which is not installed; '
-            'pip install "bayestl[dask]"'
+            'in the checkout of bayestl: pip install ".[dask]"'
         ) from None
     return distributed
 

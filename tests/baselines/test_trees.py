@@ -20,7 +20,7 @@ def error(model, fresh, true_ms):
 @pytest.mark.parametrize("recipe", [BoostedTrees(), PooledBoostedTrees()])
 def test_a_missing_library_says_what_to_install(recipe, measure, monkeypatch):
     monkeypatch.setitem(sys.modules, "xgboost", None)
-    with pytest.raises(FitError, match=r'pip install "bayestl\[boost\]"'):
+    with pytest.raises(FitError, match=r'pip install "\.\[boost\]"'):
         fitted(recipe, measure(5, 5))
 
 

@@ -19,6 +19,7 @@ from bayestl.campaign.state import State
 from bayestl.data.measurement import Measurement, Metric, Status
 from bayestl.data.options import Boolean, Categorical
 from bayestl.data.space import ConfigSpace
+from bayestl.data.table import MeasurementTable
 from bayestl.errors import CampaignError, SpaceError, SpecificationError, TableError
 
 
@@ -193,6 +194,23 @@ def test_what_does_not_fit_the_source_is_refused_at_once(rehearsal):
     ):
         with pytest.raises(error, match=message):
             replace(plan, **changes)
+
+
+def test_a_table_of_the_target_alone_is_no_source(rehearsal):
+    one_core, all_cores = (
+        MeasurementTable.from_measurements(
+            [rehearsal.formula(rehearsal.SPACE.default, environment.name)],
+            space=rehearsal.SPACE,
+            metrics=rehearsal.METRICS,
+            environments=[environment],
+        )
+        for environment in (rehearsal.SOURCE, rehearsal.TARGET)
+    )
+    for table in (all_cores, all_cores.knowing(rehearsal.SOURCE), all_cores.select([])):
+        with pytest.raises(CampaignError, match="another environment than the target 'all-cores'"):
+            rehearsal.campaign(source=table)
+    both = MeasurementTable.concat([one_core, all_cores])
+    assert len(rehearsal.campaign(source=both).table(State())) == 2
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,15 @@ def test_version(bayestl):
     assert bayestl("--version").out == f"bayestl {version('bayestl')}\n"
 
 
+def test_the_package_runs_as_the_command():
+    arguments = [sys.executable, "-m", "bayestl"]
+    told = subprocess.run([*arguments, "--version"], capture_output=True, text=True, check=True)
+    assert told.stdout.startswith("bayestl ")
+    assert (
+        subprocess.run([*arguments, "nonsense"], capture_output=True, check=False).returncode == 2
+    )
+
+
 def test_help_lists_the_exit_codes(bayestl):
     assert "0 done, 1 an error, 2 wrong usage, 130 interrupted" in bayestl("--help").out
 

@@ -100,7 +100,7 @@ def test_an_engine_that_is_unknown(refused, tmp_path):
 def test_an_engine_that_is_not_installed(refused, tmp_path, monkeypatch):
     monkeypatch.setattr("bayestl.measure.engines.onnxruntime.find_spec", lambda name: None)
     message = refused(*ARGUMENTS, "--output", tmp_path / "t.parquet")
-    assert 'pip install "bayestl[onnxruntime]"' in message
+    assert 'pip install ".[onnxruntime]"' in message
 
 
 @pytest.mark.skipif(find_spec("onnxruntime") is None, reason="needs onnxruntime")

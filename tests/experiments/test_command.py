@@ -1,7 +1,6 @@
 """What an experiment stores: its result, and where and how it came about, but no paths."""
 
 import json
-import subprocess
 
 import pandas as pd
 import pytest
@@ -62,24 +61,3 @@ def test_failures_are_counted_and_told_with_their_reason(capsys):
     ]
     command.show_failures(frame[frame["error"] == ""])
     assert not capsys.readouterr().out
-
-
-def test_stored_results_are_no_change_of_the_code(tmp_path):
-    def git(*words: str) -> None:
-        who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
-
-    stored, code = tmp_path / "experiments" / "results" / "a.json", tmp_path / "code.py"
-    stored.parent.mkdir(parents=True)
-    for file in (stored, code):
-        file.write_text("1")
-    assert command.commit_of(tmp_path) == "unknown"
-    git("init")
-    git("add", ".")
-    git("commit", "-m", "all")
-    head = command.commit_of(tmp_path)
-    assert len(head) == 12
-    stored.write_text("2")
-    assert command.commit_of(tmp_path) == head
-    code.write_text("2")
-    assert command.commit_of(tmp_path) == f"{head}-dirty"

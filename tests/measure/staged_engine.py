@@ -58,7 +58,9 @@ class Staged:
 
 class Missing(Staged):
     def version(self):
-        raise EngineUnavailable('staged is not installed; pip install "bayestl[staged]"')
+        raise EngineUnavailable(
+            'staged is not installed; in the checkout of bayestl: pip install ".[staged]"'
+        )
 
 
 class Broken(Staged):

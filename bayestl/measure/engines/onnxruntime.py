@@ -63,7 +63,9 @@ class OnnxRuntime:
                     return installed_version(distribution)
                 except PackageNotFoundError:
                     continue
-        raise EngineUnavailable('onnxruntime is not installed; pip install "bayestl[onnxruntime]"')
+        raise EngineUnavailable(
+            'onnxruntime is not installed; in the checkout of bayestl: pip install ".[onnxruntime]"'
+        )
 
     def space(self, environment: Environment) -> ConfigSpace:
         """The options of a session: of the provider, on a GPU as well.

@@ -73,7 +73,9 @@ class OpenVINO:
                     return installed_version(distribution)
                 except PackageNotFoundError:
                     continue
-        raise EngineUnavailable('OpenVINO is not installed; pip install "bayestl[openvino]"')
+        raise EngineUnavailable(
+            'OpenVINO is not installed; in the checkout of bayestl: pip install ".[openvino]"'
+        )
 
     def space(self, environment: Environment) -> ConfigSpace:
         """The options of a CPU session.

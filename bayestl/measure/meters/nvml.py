@@ -60,7 +60,9 @@ class NvmlEnergy:
         try:
             import pynvml
         except ImportError:
-            self._why = 'nvidia-ml-py is not installed; pip install "bayestl[nvidia]"'
+            self._why = (
+                'nvidia-ml-py is not installed; in the checkout of bayestl: pip install ".[nvidia]"'
+            )
             return
         try:
             pynvml.nvmlInit()

@@ -31,7 +31,7 @@ def test_options_without_effect_are_not_active():
 
 def test_an_engine_that_is_not_installed_says_what_to_install(monkeypatch):
     monkeypatch.setattr("bayestl.measure.engines.onnxruntime.find_spec", lambda name: None)
-    with pytest.raises(EngineUnavailable, match=r'pip install "bayestl\[onnxruntime\]"'):
+    with pytest.raises(EngineUnavailable, match=r'pip install "\.\[onnxruntime\]"'):
         OnnxRuntime().version()
 
 

@@ -158,7 +158,7 @@ def test_the_instruction_set_is_always_told(processor):
 
 def test_an_engine_that_is_not_installed_says_what_to_install(monkeypatch):
     monkeypatch.setattr("bayestl.measure.engines.openvino.find_spec", lambda name: None)
-    with pytest.raises(EngineUnavailable, match=r'pip install "bayestl\[openvino\]"'):
+    with pytest.raises(EngineUnavailable, match=r'pip install "\.\[openvino\]"'):
         ENGINE.version()
 
 

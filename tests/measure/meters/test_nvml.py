@@ -123,7 +123,7 @@ def test_a_missing_library_says_what_to_install(monkeypatch):
     meter = NvmlEnergy()
     meter.open()
     meter.begin()
-    assert 'pip install "bayestl[nvidia]"' in meter.end().source
+    assert 'pip install ".[nvidia]"' in meter.end().source
 
 
 def test_a_machine_without_driver_is_told(gpus):
