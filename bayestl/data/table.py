@@ -426,7 +426,7 @@ class MeasurementTable:
 
 
 def _by_name(environments: Sequence[Environment]) -> dict[str, Environment]:
-    every = list(environments) if isinstance(environments, Iterable) else [None]
+    every: list[Any] = list(environments) if isinstance(environments, Iterable) else [None]
     if not all(isinstance(environment, Environment) for environment in every):
         raise TableError(
             "expected a list of environments, such as [Environment('xavier')], got "
