@@ -22,7 +22,7 @@ from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError
 from bayestl.models.conformal import FEW_POINTS, PRIOR_SIZE, HeldOut, Regressor
 from bayestl.models.encoding import Encoding
-from bayestl.models.model import QUANTILES, Configs, Diagnostics, expect_target
+from bayestl.models.model import QUANTILES, Configs, Diagnostics, expect_table, expect_target
 from bayestl.models.observations import Observations
 from bayestl.models.persistence import save
 from bayestl.models.scaling import Scaling, quantile_columns
@@ -253,7 +253,7 @@ def fit_regression(
     UnknownEnvironment, TableError
         For a target or a metric that the table does not know.
     """
-    seen = table if pooled else table.of(target)
+    seen = table if pooled else expect_table(table).of(target)
     if not pooled and not len(seen.usable(metric)):
         raise FitError(
             f"{recipe}: expected measurements of {metric!r} in {target!r}, got none; measure some "

@@ -31,7 +31,15 @@ from bayestl.models.effects import Explained
 from bayestl.models.fitting import one_thread
 from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.gp import LMCGP, FittedGP, MultiTaskGP, TargetOnlyGP
-from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where
+from bayestl.models.model import (
+    QUANTILES,
+    Configs,
+    Diagnostics,
+    Where,
+    expect_one,
+    expect_table,
+    several,
+)
 from bayestl.models.persistence import save
 from bayestl.models.posterior import Posterior
 from bayestl.models.scaling import Scaling, TransformName
@@ -93,7 +101,7 @@ class TransferGP:
         seed: int,
         previous: FittedSequentialGP | None,
     ) -> FittedTransferGP:
-        table.environment(target)
+        expect_table(table).environment(target)
         rows = table.usable(metric).frame
         measured = set(rows[ENVIRONMENT])
         members: dict[str, Member] = {}
@@ -221,6 +229,7 @@ class FittedTransferGP(Explained):
         quantiles: Sequence[float] = QUANTILES,
     ) -> pd.DataFrame:
         """What a new measurement would give, in the metric's unit; see `Fitted.predict`."""
+        expect_one(environment)
         members = self._answering(environment)
         if len(members) == 1:
             return self.members[members[0]].predict(configs, environment, quantiles)
@@ -244,7 +253,9 @@ class FittedTransferGP(Explained):
         Over several environments it is that of one process which knows them all.
         """
         members = self._answering(environment)
-        posteriors = [self.members[name].posterior(configs, environment) for name in members]
+        # every member reads them, and a generator is exhausted by the first
+        some = configs if isinstance(configs, pd.DataFrame) else self.space.frame(configs)
+        posteriors = [self.members[name].posterior(some, environment) for name in members]
         if len(members) == 1:
             return posteriors[0]
         return Posterior.mixed([self.stack.weights[name] for name in members], posteriors)
@@ -292,7 +303,10 @@ class FittedTransferGP(Explained):
 
     def _answering(self, environment: Where) -> list[str]:
         """The members with a weight; elsewhere than in the target the first, which knows it."""
-        names = {environment} if isinstance(environment, str) else set(environment or ())
+        if environment is None or isinstance(environment, str):
+            names = {environment or self.target}
+        else:
+            names = set(several(environment))
         if not names <= {self.target}:
             return [next(iter(self.members))]
         return [name for name, weight in self.stack.weights.items() if weight > 0]

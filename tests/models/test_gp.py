@@ -239,6 +239,12 @@ def test_a_posterior_may_be_joint_over_environments(make_table, make_test):
         fitted.posterior(configs, ["source", "target"])
 
 
+@pytest.mark.parametrize("latents", ["a", None, 1.5, True, 0])
+def test_what_is_no_number_of_latent_functions_is_refused(latents):
+    with pytest.raises(FitError, match=r"from 1 on, such as LMCGP\(2\), got"):
+        LMCGP(latents)
+
+
 @pytest.mark.parametrize("recipe", [MultiTaskGP, LMCGP], ids=["icm", "lmc"])
 def test_most_rows_says_how_many_rows_count(recipe, make_table):
     table = make_table({"source": (30, 1.0, 0.0), "target": (6, 1.0, 1.0)})
