@@ -42,7 +42,7 @@ from bayestl.models.model import (
 )
 from bayestl.models.persistence import save
 from bayestl.models.posterior import Posterior
-from bayestl.models.scaling import Scaling, TransformName
+from bayestl.models.scaling import NO_LOG, Scaling, TransformName
 from bayestl.models.sequential import FittedSequentialGP, SequentialGP
 from bayestl.models.stacking import distances, stacking_weights, trimmed
 from bayestl.models.state import State
@@ -210,6 +210,8 @@ class FittedTransferGP(Explained):
         if len(self.members) > 1 and weights.get(TargetOnlyGP.__name__, 0.0) > 0.5:
             misleading = "the sources mislead: the target's own measurements predict it better"
             warnings = (misleading, *warnings)
+        if self.recipe.transform == "auto" and not self.first.scaling.log:
+            warnings = tuple(dict.fromkeys((NO_LOG, *warnings)))
         return replace(
             first,
             model=repr(self.recipe),
