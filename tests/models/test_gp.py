@@ -211,8 +211,6 @@ def test_what_cannot_be_fitted_is_said(make_table):
         MultiTaskGP(transform="log").fit(negative, metric="latency", target="target")
     plain = MultiTaskGP().fit(negative, metric="latency", target="target")
     assert any("without a log" in warning for warning in plain.diagnostics.warnings)
-    with pytest.raises(FitError, match="at least one latent"):
-        LMCGP(latents=0)
 
 
 def test_the_fit_leaves_the_threads_as_they_were(make_table):
