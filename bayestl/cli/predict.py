@@ -101,10 +101,11 @@ def _loaded(path: Path, configs: Path, told: bool) -> tuple[Fitted, pd.DataFrame
 
 
 def _quantiles(text: str) -> list[float]:
+    from bayestl.models.scaling import quantile_columns
+
     try:
-        quantiles = [float(part) for part in text.split(",")]
-    except ValueError:
-        quantiles = []
-    if not quantiles or not all(0 < quantile < 1 for quantile in quantiles):
-        raise typer.BadParameter(f"expected --quantiles such as 0.05,0.5,0.95, got {text!r}")
-    return quantiles
+        return list(quantile_columns([float(part) for part in text.split(",")]).values())
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"expected --quantiles such as 0.05,0.5,0.95, got {text!r}: {error}"
+        ) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 
 import numpy as np
 import pandas as pd
@@ -41,8 +41,11 @@ def infer_option(name: str, column: pd.Series) -> Option:
     if any(isinstance(value, (bool, str)) for value in values):
         return Categorical(tuple(sorted(values, key=lambda value: (type(value).__name__, value))))
     numbers = sorted(values)
-    if not all(math.isfinite(number) for number in numbers):
-        raise TableError(f"option {name!r}: expected finite numbers, got an infinite one")
+    if not all(abs(number) <= sys.float_info.max for number in numbers):
+        raise TableError(
+            f"option {name!r}: expected finite numbers, got an infinite one, or one that is larger "
+            "than a float can be"
+        )
     if len(numbers) <= MAX_ORDINAL_LEVELS:
         return Ordinal(tuple(numbers))
     low, high = numbers[0], numbers[-1]

@@ -166,7 +166,7 @@ class MeasurementTable:
         ok = states == Status.OK.value
         values = {metric.name: _numbers(frame, metric, ok) for metric in metrics}
         _check_some_value(frame, values, ok)
-        described = {e.name: e for e in environments}
+        described = _by_name(environments)
         if isinstance(environment, Environment):
             result[ENVIRONMENT] = environment.name
             described[environment.name] = environment
@@ -195,7 +195,7 @@ class MeasurementTable:
             frame[metric.name] = np.array(
                 [m.values.get(metric.name, np.nan) if m.ok else np.nan for m in measurements], float
             )
-        described = {e.name: e for e in environments}
+        described = _by_name(environments)
         return cls(frame, space, _described(frame, space, described), metrics)
 
     def __len__(self) -> int:
@@ -373,9 +373,7 @@ class MeasurementTable:
 
     def knowing(self, *environments: Environment) -> MeasurementTable:
         """The table with further environments described, such as a target not yet measured."""
-        known = {
-            environment.name: environment for environment in (*self.environments, *environments)
-        }
+        known = _by_name((*self.environments, *environments))
         _check_levels(self.space, environments)
         return replace(self, environments=tuple(known.values()))
 
@@ -425,6 +423,16 @@ class MeasurementTable:
         )
         frame[list(space.names)] = space.frame(frame)  # 1.0 in one table is 1 in another
         return MeasurementTable(frame, space, tuple(environments.values()), tuple(metrics.values()))
+
+
+def _by_name(environments: Sequence[Environment]) -> dict[str, Environment]:
+    every: list[Any] = list(environments) if isinstance(environments, Iterable) else [None]
+    if not all(isinstance(environment, Environment) for environment in every):
+        raise TableError(
+            "expected a list of environments, such as [Environment('xavier')], got "
+            f"{environments!r}"
+        )
+    return {environment.name: environment for environment in every}
 
 
 def _described(
@@ -509,8 +517,19 @@ def _check_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> None:
 def _numbers(frame: pd.DataFrame, metric: Metric, ok: np.ndarray) -> np.ndarray:
     """The metric's values, NaN in rows that are not ok."""
     values = np.full(len(frame), np.nan)
+    kind = frame[metric.name].dtype
+    if kind.kind in "mMc":  # numpy would convert them without a word
+        raise TableError(
+            f"metric {metric.name!r}: expected numbers, got a column of {kind}; convert it to "
+            "numbers in the metric's unit"
+        )
     try:
         values[ok] = frame[metric.name][ok].to_numpy(dtype=float, na_value=np.nan)
+    except OverflowError:
+        raise TableError(
+            f"metric {metric.name!r}: expected numbers up to {np.finfo(float).max:.1e}, got a "
+            "larger one; convert the column to a larger unit"
+        ) from None
     except (TypeError, ValueError):
         cells = frame[metric.name][ok]
         row = int(np.argmax(pd.to_numeric(cells, errors="coerce").isna() & cells.notna()))

@@ -38,7 +38,7 @@ from bayestl.data.table import MeasurementTable
 from bayestl.errors import FileError, FitError
 from bayestl.models.conformal import Ranked, rank_of
 from bayestl.models.folds import repeat_weights, target_folds
-from bayestl.models.model import QUANTILES, Configs, Diagnostics, Fitted, Model
+from bayestl.models.model import QUANTILES, Configs, Diagnostics, Fitted, Model, expect_table
 from bayestl.models.persistence import save
 from bayestl.models.scaling import quantile_column
 from bayestl.models.state import State
@@ -87,7 +87,7 @@ class Conformal:
         self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
     ) -> FittedConformal:
         """The model fitted to every usable row, or to those not held out; see `Model.fit`."""
-        table.environment(target)
+        expect_table(table).environment(target)
         usable = table.usable(metric)
         parts = self._parts(usable, target, seed)
         members = [

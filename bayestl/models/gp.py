@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,16 @@ from bayestl.models.fitting import Fit, Hyperparameters, one_thread
 from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.integration import Mixture, integrate, spaced
 from bayestl.models.kernels import CoregionalizedKernel, EnvironmentNoise, value
-from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where, positions_of
+from bayestl.models.model import (
+    QUANTILES,
+    Configs,
+    Diagnostics,
+    Where,
+    checked_seed,
+    expect_one,
+    expect_table,
+    positions_of,
+)
 from bayestl.models.observations import (
     CONDITIONED_ROWS,
     FITTED_ROWS,
@@ -39,7 +49,7 @@ from bayestl.models.outliers import fit_robustly, unexplained_variance
 from bayestl.models.persistence import save
 from bayestl.models.posterior import Posterior
 from bayestl.models.repeats import noisy_configurations, relative_noise
-from bayestl.models.scaling import Scaling, TransformName
+from bayestl.models.scaling import NO_LOG, Scaling, TransformName
 from bayestl.models.solver import bytes_needed
 from bayestl.models.state import State
 
@@ -105,8 +115,11 @@ class LMCGP:
     most_rows: int | None = None
 
     def __post_init__(self) -> None:
-        if self.latents < 1:
-            raise FitError(f"expected at least one latent function, got {self.latents}")
+        count = self.latents
+        if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
+            raise FitError(
+                f"expected a number of latent functions from 1 on, such as LMCGP(2), got {count!r}"
+            )
 
     def fit(self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0) -> FittedGP:
         """The process fitted to every usable row; see `Model.fit`."""
@@ -140,7 +153,9 @@ class TargetOnlyGP:
         self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
     ) -> FittedGP:
         """The process with the best hyperparameters alone, sure of them and so cheaper."""
-        return _fit(self, table.of(target), metric, target, seed, latents=1, stretch=False)
+        return _fit(
+            self, expect_table(table).of(target), metric, target, seed, latents=1, stretch=False
+        )
 
 
 @dataclass(frozen=True)
@@ -187,6 +202,7 @@ class FittedGP(Explained):
         UnknownEnvironment
             For an environment that the fit did not see.
         """
+        expect_one(environment)
 
         def answer(some: Configs) -> pd.DataFrame:
             frame = self.space.frame(some)
@@ -392,7 +408,7 @@ def _fit(
     latents: int,
     stretch: bool,
 ) -> FittedGP:
-    device = device_of(recipe.device)
+    device, seed = device_of(recipe.device), checked_seed(seed)
     seen = Observations.of(table, metric, target, recipe.transform)
     rows = min(rows_allowed(recipe.most_rows, CONDITIONED_ROWS), len(seen.z))
     afford(bytes_needed([rows], device), device, f"a process of {rows} measurements")
@@ -453,7 +469,7 @@ def _warnings(
     warnings, kept = [], len(belief.z)
     outliers = int((belief.extra > 0).sum())
     if transform == "auto" and not seen.scaling.log:
-        warnings.append("some values are not positive, so the metric is modelled without a log")
+        warnings.append(NO_LOG)
     if not outcome.sound:
         warnings.append(f"the search for hyperparameters broke down: {outcome.message}")
     if kept < len(seen.z):

@@ -21,6 +21,7 @@ from bayestl.errors import FitError
 from bayestl.models.conditioning import Conditioned
 from bayestl.models.evidence import Given
 from bayestl.models.fitting import Objective, one_thread
+from bayestl.models.model import checked_seed
 
 DRAWS = 8
 """How many processes are mixed, two for each direction that is drawn."""
@@ -104,7 +105,7 @@ def draws(
     curvature = np.stack([(here - log_posterior(centre + step)[1]) / STEP for step in steps])
     precision, axes = torch.linalg.eigh(torch.from_numpy((curvature + curvature.T) / 2.0))
     root = axes / precision.clamp_min(least_precision).sqrt() @ axes.mT
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(checked_seed(seed))
     directions = torch.randn(pairs, len(centre), generator=generator, dtype=torch.float64)
     for direction in directions:
         for sign in (1.0, -1.0):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,7 +72,7 @@ def positive(module: Module, name: str, shape: Sequence[int], mode: float, sprea
     )
     module.register_constraint(f"raw_{name}", constraint)
     prior = LogNormalPrior(math.log(mode) + spread**2, spread, validate_args=False)
-    module.register_prior(f"{name}_prior", prior, lambda m: value(m, name))
+    module.register_prior(f"{name}_prior", prior, partial(value, name=name))
 
 
 def value(module: torch.nn.Module, name: str) -> torch.Tensor:
@@ -405,7 +406,7 @@ class CoregionalizedKernel(Kernel):
             for q, options in enumerate(kernels[1:], start=1):
                 options.raw_lengthscales.add_(math.log(5.0 / q))
         self.register_parameter("loadings", torch.nn.Parameter(start))
-        self.register_prior("loadings_prior", _loadings_prior(common), lambda m: m.loadings)
+        self.register_prior("loadings_prior", _loadings_prior(common), _loadings)
         positive(self, "amplitude", (), mode=1.0, spread=2.0)
         with torch.no_grad():  # a search starts from the variance of standardised values
             self.raw_amplitude.sub_(0.5 * torch.log1p(value(kernels[0], "main")))
@@ -526,6 +527,10 @@ class StudentTPrior(Prior, torch.distributions.StudentT):  # type: ignore[misc] 
     """A prior with a sharp peak and heavy tails: alike, unless the data say otherwise."""
 
     _transform = None
+
+
+def _loadings(module: Any) -> torch.Tensor:
+    return module.loadings
 
 
 def _loadings_prior(common: torch.Tensor) -> StudentTPrior:

@@ -7,8 +7,10 @@ is a further protocol (`HasPosterior`), never a flag.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import index
+from reprlib import repr as shortened
 from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
@@ -16,7 +18,7 @@ import pandas as pd
 from bayestl.data.measurement import Metric
 from bayestl.data.space import ConfigSpace, Configuration
 from bayestl.data.table import MeasurementTable
-from bayestl.errors import UnknownEnvironment
+from bayestl.errors import FitError, TableError, UnknownEnvironment
 from bayestl.models.posterior import Posterior
 
 Configs = pd.DataFrame | Sequence[Mapping[str, Any]] | Sequence[Configuration]
@@ -43,12 +45,10 @@ def positions_of(
     """
     if environment is None or isinstance(environment, str):
         names = [target if environment is None else environment] * count
-    elif len(environment) == count:
-        names = list(environment)
-    else:
+    elif len(names := several(environment)) != count:
         raise ValueError(
             f"expected one environment, or one for each of {count} configurations, got "
-            f"{len(environment)} names"
+            f"{len(names)} names"
         )
     for name in dict.fromkeys(names):
         if name not in environments:
@@ -59,6 +59,55 @@ def positions_of(
             )
     position = {name: place for place, name in enumerate(environments)}
     return [position[name] for name in names]
+
+
+def several(environment: Sequence[str]) -> list[str]:
+    """The names in a list of environments.
+
+    Raises
+    ------
+    UnknownEnvironment
+        If it is no list, or not of names.
+    """
+    names: list[Any] = list(environment) if isinstance(environment, Iterable) else [None]
+    if not all(isinstance(name, str) for name in names):
+        raise UnknownEnvironment(
+            "expected an environment's name, or a list of one for each configuration, got "
+            f"{shortened(environment)}"
+        )
+    return names
+
+
+def expect_one(environment: Where) -> None:
+    """Refuse what is no single environment's name, where one is predicted.
+
+    Raises
+    ------
+    UnknownEnvironment
+        For a list or anything else.
+    """
+    if not (environment is None or isinstance(environment, str)):
+        raise UnknownEnvironment(
+            f"predict expected one environment's name, got {shortened(environment)}; only a "
+            "posterior takes a list of them, one for each configuration"
+        )
+
+
+def checked_seed(seed: Any) -> int:
+    """The seed as Python's integer, whichever kind of integer it is.
+
+    Raises
+    ------
+    FitError
+        If it is none, or not one that every generator takes.
+    """
+    try:
+        number = -1 if isinstance(seed, bool) else index(seed)
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**64:
+        raise FitError(f"expected a seed as a whole number from 0 to 2**64 - 1, got {seed!r}")
+    return number
 
 
 @dataclass(frozen=True)
@@ -124,7 +173,23 @@ class Fitted(Protocol):
         ...
 
 
-def expect_target(fitted: Fitted, environment: Where) -> None:
+def expect_table(table: MeasurementTable) -> MeasurementTable:
+    """The table that a recipe is fitted to; every recipe begins here.
+
+    Raises
+    ------
+    TableError
+        If it is no `MeasurementTable`.
+    """
+    if not isinstance(table, MeasurementTable):
+        raise TableError(
+            f"expected a MeasurementTable to fit to, got a {type(table).__name__}; "
+            "MeasurementTable.from_frame makes one of a pandas frame"
+        )
+    return table
+
+
+def expect_target(fitted: Fitted, environment: str | None) -> None:
     """Refuse another environment than the one that a model was fitted for alone.
 
     Raises
@@ -132,6 +197,7 @@ def expect_target(fitted: Fitted, environment: Where) -> None:
     UnknownEnvironment
         If another one is named.
     """
+    expect_one(environment)
     if environment not in (None, fitted.target):
         raise UnknownEnvironment(
             f"{fitted.diagnostics.model} was fitted for {fitted.target!r} alone; fit it with "

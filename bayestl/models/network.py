@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from bayestl.models.fitting import one_thread
+from bayestl.models.model import checked_seed
 
 BATCH = 128
 """Rows of a step; twice as many are one batch."""
@@ -78,7 +79,7 @@ class Shape:
 
         The last layer is zero, so that they start from a constant.
         """
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(checked_seed(seed))
         parts = []
         for fan_in, fan_out in self.layers:
             bound = math.sqrt(6 / (fan_in + fan_out)) * (fan_out > 1)
@@ -171,7 +172,7 @@ class Networks:
         inputs, values = torch.from_numpy(x).float(), torch.from_numpy(z).float()
         shares = torch.from_numpy(weights / weights.mean(axis=1, keepdims=True)).float()
         strength, rate = torch.tensor(penalties).float(), torch.tensor(rates).float().unsqueeze(-1)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(checked_seed(seed))
         # Adam's steps do not depend on the gradient's scale: in units of its rate, each
         # network has its own
         free = (self.flat / rate).requires_grad_()

@@ -12,6 +12,7 @@ from bayestl.data.measurement import Status
 from bayestl.data.table import ENVIRONMENT, STATUS, MeasurementTable
 from bayestl.errors import FitError
 from bayestl.models.encoding import Encoding
+from bayestl.models.model import expect_table
 from bayestl.models.scaling import Scaling, TransformName
 
 FITTED_ROWS = 500
@@ -67,7 +68,7 @@ class Observations:
         UnknownEnvironment, TableError
             For a target or a metric that the table does not know.
         """
-        table.environment(target)
+        expect_table(table).environment(target)
         usable = table.usable(metric)
         if not len(usable):
             raise FitError(

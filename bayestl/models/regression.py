@@ -22,10 +22,10 @@ from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError
 from bayestl.models.conformal import FEW_POINTS, PRIOR_SIZE, HeldOut, Regressor
 from bayestl.models.encoding import Encoding
-from bayestl.models.model import QUANTILES, Configs, Diagnostics, expect_target
+from bayestl.models.model import QUANTILES, Configs, Diagnostics, expect_table, expect_target
 from bayestl.models.observations import Observations
 from bayestl.models.persistence import save
-from bayestl.models.scaling import Scaling, quantile_column
+from bayestl.models.scaling import Scaling, quantile_columns
 
 FOLDS = 10
 """Into how many folds the target's configurations are cut for CV+; fewer points, fewer folds."""
@@ -203,14 +203,14 @@ class FittedRegression:
             For another environment than the target, for which nothing is calibrated.
         """
         expect_target(self, environment)
-        columns = [quantile_column(level) for level in quantiles]
+        levels = quantile_columns(quantiles)
         frame = self.space.frame(configs)
         x = self.features.of(frame)
         blocks = [x[start : start + _BLOCK] for start in range(0, len(x), _BLOCK)] or [x]
-        parts = [self._predict(block, quantiles) for block in blocks]
+        parts = [self._predict(block, list(levels.values())) for block in blocks]
         centre, std, *ends = (np.concatenate(part) for part in zip(*parts, strict=True))
         result = self.scaling.summary(centre, np.square(std), (), frame.index)
-        for column, end in zip(columns, ends, strict=True):
+        for column, end in zip(levels, ends, strict=True):
             result[column] = self.scaling.unscale(end)
         return result
 
@@ -254,7 +254,7 @@ def fit_regression(
     UnknownEnvironment, TableError
         For a target or a metric that the table does not know.
     """
-    seen = table if pooled else table.of(target)
+    seen = table if pooled else expect_table(table).of(target)
     if not pooled and not len(seen.usable(metric)):
         raise FitError(
             f"{recipe}: expected measurements of {metric!r} in {target!r}, got none; measure some "

@@ -11,8 +11,9 @@ the mean of one or two target points would be a poor thing to subtract.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -30,6 +31,10 @@ TYPICAL_SPREAD = 0.5
 
 _LARGEST = np.log(np.finfo(float).max)
 _SMALLEST = 1e-150  # whose square is still a number
+_GREATEST = 1e150  # and the squares of many of these have a sum
+
+NO_LOG = "some values are not positive, so the metric is modelled without a log"
+"""The warning where `auto` ended without the logarithm."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +69,9 @@ class Scaling:
         Raises
         ------
         FitError
-            For a value that is not positive when `transform` is `log`; the message
-            names the position, the environment and the value.
+            For a value that is not positive when `transform` is `log`, or that is too large
+            without the logarithm; the message names the position, the environment and the
+            value.
         """
         if transform not in ("auto", "log", "identity"):
             raise FitError(f"expected transform 'auto', 'log' or 'identity', got {transform!r}")
@@ -75,6 +81,13 @@ class Scaling:
             raise FitError(
                 f"row {row} in environment {environments[row]!r} is {values[row]:g}: a log "
                 "transform needs positive values; drop the row, or set transform='identity'"
+            )
+        if not log and (np.abs(values) > _GREATEST).any():
+            row = int(np.argmax(np.abs(values)))
+            raise FitError(
+                f"row {row} in environment {environments[row]!r} is {values[row]:g}: without a log "
+                f"transform values may be as large as {_GREATEST:g}; drop the row, or convert the "
+                "metric to a larger unit"
             )
         g = np.log(values) if log else values
         groups = [g[environments == name] for name in dict.fromkeys(environments.tolist())]
@@ -114,16 +127,15 @@ class Scaling:
             columns = {"mean": _exp(log_mean), "std": _exp(log_std)}
         else:
             columns = {"mean": m, "std": np.sqrt(v)}
-        for quantile in quantiles:
-            z = mean + np.sqrt(variance) * ndtri(quantile)
-            columns[quantile_column(quantile)] = self.unscale(z)
+        for column, level in quantile_columns(quantiles).items():
+            columns[column] = self.unscale(mean + np.sqrt(variance) * ndtri(level))
         return pd.DataFrame(columns, index=index)
 
     def mixture_summary(
         self, standardised: GaussianMixture, quantiles: Sequence[float], index: pd.Index
     ) -> pd.DataFrame:
         """Mean, std and quantiles of the metric where its standardised value is a mixture."""
-        levels = {quantile_column(level): level for level in quantiles}
+        levels = quantile_columns(quantiles)
         mixture = standardised.affine(self.centre, self.spread)
         if self.log:
             weights = mixture.weights.log().unsqueeze(-1)
@@ -145,6 +157,28 @@ def _exp(exponent: np.ndarray) -> np.ndarray:
     return np.exp(np.minimum(exponent, _LARGEST))
 
 
+def quantile_columns(quantiles: Sequence[float]) -> dict[str, float]:
+    """The column of each quantile -> the quantile.
+
+    Raises
+    ------
+    ValueError
+        If they are no list, or one is not strictly between 0 and 1, or two have one column.
+    """
+    if not isinstance(quantiles, Iterable):
+        raise ValueError(f"expected a list of quantiles, such as (0.05, 0.5), got {quantiles!r}")
+    columns: dict[str, float] = {}
+    for quantile in quantiles:
+        column = quantile_column(quantile)
+        if column in columns:
+            raise ValueError(
+                f"expected quantiles with a column each, got {columns[column]!r} and "
+                f"{quantile!r}, which are both {column!r}; leave one of them out"
+            )
+        columns[column] = quantile
+    return columns
+
+
 def quantile_column(quantile: float) -> str:
     """The column of a quantile: `q05` for 0.05, `q97.5` for 0.975.
 
@@ -153,7 +187,7 @@ def quantile_column(quantile: float) -> str:
     ValueError
         If the quantile is not strictly between 0 and 1.
     """
-    if not 0 < quantile < 1:
+    if not isinstance(quantile, Real) or not 0 < quantile < 1:
         raise ValueError(f"expected quantiles strictly between 0 and 1, got {quantile!r}")
     percent = round(100 * quantile, 6)
     whole = percent == int(percent)

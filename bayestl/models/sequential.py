@@ -35,14 +35,22 @@ from bayestl.models.gp import hyperparameters_of, infer
 from bayestl.models.hypotheses import RELATIONS, UNRELATED, Hypotheses
 from bayestl.models.integration import spaced
 from bayestl.models.kernels import value
-from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where, positions_of
+from bayestl.models.model import (
+    QUANTILES,
+    Configs,
+    Diagnostics,
+    Where,
+    checked_seed,
+    expect_one,
+    positions_of,
+)
 from bayestl.models.observations import FITTED_ROWS, Observations, rows_allowed
 from bayestl.models.own_residual import with_own_residual
 from bayestl.models.persistence import save
 from bayestl.models.placing import Placing
 from bayestl.models.posterior import Posterior
 from bayestl.models.repeats import noisy_configurations, relative_noise
-from bayestl.models.scaling import Scaling, TransformName
+from bayestl.models.scaling import NO_LOG, Scaling, TransformName
 from bayestl.models.solver import bytes_needed
 from bayestl.models.source_block import SourceBlock, SourceView, reliability, with_zero
 from bayestl.models.state import State
@@ -100,6 +108,7 @@ class SequentialGP:
         FitError
             Also if no source was measured: `TargetOnlyGP` needs none.
         """
+        checked_seed(seed)
         device = device_of(self.device)
         seen = _observations(self, table, metric, target)
         count = _measured_sources(seen, metric)
@@ -153,6 +162,7 @@ class FittedSequentialGP(Explained):
 
         If only the target's measurements changed, the sources' processes are taken over.
         """
+        checked_seed(seed)
         metric = self.metric.name
         seen = _observations(self.recipe, table, metric, self.target)
         if not self._same_sources(seen):
@@ -194,6 +204,7 @@ class FittedSequentialGP(Explained):
         UnknownEnvironment
             For an environment that the fit did not see.
         """
+        expect_one(environment)
 
         def answer(some: Configs) -> pd.DataFrame:
             frame = self.space.frame(some)
@@ -648,7 +659,7 @@ def _warnings(
     processes = block.prior.sources.processes
     kept, n_source = sum(len(p.z) for p in processes), int((~seen.is_target).sum())
     if recipe.transform == "auto" and not seen.scaling.log:
-        warnings.append("some values are not positive, so the metric is modelled without a log")
+        warnings.append(NO_LOG)
     for name, fit in zip(seen.environments[1:], fits, strict=True):
         if not fit.sound:
             warnings.append(

@@ -44,6 +44,9 @@ ONLY = "target"
 class TransferRegressor(RegressorMixin, BaseEstimator):
     """A scikit-learn regressor over configurations of several environments.
 
+    It is cloned and pickled as any estimator; a file for others, or for later, is what
+    `fitted_.save` writes, which runs no code when it is read.
+
     Parameters
     ----------
     environment_column : the column of X that names each row's environment
@@ -114,7 +117,7 @@ class TransferRegressor(RegressorMixin, BaseEstimator):
         check_consistent_length(frame, values)
         environments = self._environments(frame)
         counts = environments.value_counts(sort=False)
-        self.target_ = str(counts.idxmin()) if self.target is None else self.target
+        self.target_ = str(counts.idxmin() if self.target is None else self.target)
         metric = "y"
         while metric in frame.columns:
             metric += "_"
@@ -125,6 +128,8 @@ class TransferRegressor(RegressorMixin, BaseEstimator):
             environments=[Environment(self.target_)],
         )
         model = TransferGP() if self.model is None else self.model
+        if isinstance(model, type) or not hasattr(model, "fit"):
+            raise ValueError(f"expected a recipe as model, such as TransferGP(), got {model!r}")
         self.fitted_ = model.fit(table, metric=metric, target=self.target_, seed=self._seed())
         return self
 
@@ -186,6 +191,8 @@ class TransferRegressor(RegressorMixin, BaseEstimator):
         given, self._ranges = self.options, {}
         if isinstance(given, ConfigSpace):
             return given
+        if isinstance(given, str):
+            raise ValueError(f"expected a list of columns as options, got the text {given!r}")
         if given is None:
             given = [name for name in frame.columns if name != self.environment_column]
         missing = [name for name in given if name not in frame.columns]
@@ -200,11 +207,12 @@ class TransferRegressor(RegressorMixin, BaseEstimator):
         """The frame with numbers outside an inferred range moved to its edge."""
         moved = {}
         for name, option in self._ranges.items():
-            numbers = pd.to_numeric(frame[name], errors="coerce")
+            numbers = pd.to_numeric(frame[name], errors="coerce").astype(float)
             outside = np.isfinite(numbers) & ~numbers.between(option.low, option.high)
             if outside.any():
                 edges = numbers.clip(option.low, option.high)
-                moved[name] = frame[name].astype(float).where(~outside, edges)
+                # what is no number stays what it is, for the space to refuse
+                moved[name] = frame[name].astype(object).where(~outside, edges)
                 warnings.warn(
                     f"{int(outside.sum())} values of {name!r} lie far outside those of the fit and "
                     f"are taken for its edges, {option.low:g} and {option.high:g}; give the range: "

@@ -31,11 +31,19 @@ from bayestl.models.effects import Explained
 from bayestl.models.fitting import one_thread
 from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.gp import LMCGP, FittedGP, MultiTaskGP, TargetOnlyGP
-from bayestl.models.model import QUANTILES, Configs, Diagnostics, Where
+from bayestl.models.model import (
+    QUANTILES,
+    Configs,
+    Diagnostics,
+    Where,
+    expect_one,
+    expect_table,
+    several,
+)
 from bayestl.models.persistence import save
 from bayestl.models.posterior import Posterior
 from bayestl.models.repeats import shares
-from bayestl.models.scaling import Scaling, TransformName
+from bayestl.models.scaling import NO_LOG, Scaling, TransformName
 from bayestl.models.sequential import FittedSequentialGP, SequentialGP
 from bayestl.models.stacking import distances, stacking_weights, trimmed
 from bayestl.models.state import State
@@ -94,7 +102,7 @@ class TransferGP:
         seed: int,
         previous: FittedSequentialGP | None,
     ) -> FittedTransferGP:
-        table.environment(target)
+        expect_table(table).environment(target)
         rows = table.usable(metric).frame
         measured = set(rows[ENVIRONMENT])
         members: dict[str, Member] = {}
@@ -203,6 +211,8 @@ class FittedTransferGP(Explained):
         if len(self.members) > 1 and weights.get(TargetOnlyGP.__name__, 0.0) > 0.5:
             misleading = "the sources mislead: the target's own measurements predict it better"
             warnings = (misleading, *warnings)
+        if self.recipe.transform == "auto" and not self.first.scaling.log:
+            warnings = tuple(dict.fromkeys((NO_LOG, *warnings)))
         return replace(
             first,
             model=repr(self.recipe),
@@ -222,6 +232,7 @@ class FittedTransferGP(Explained):
         quantiles: Sequence[float] = QUANTILES,
     ) -> pd.DataFrame:
         """What a new measurement would give, in the metric's unit; see `Fitted.predict`."""
+        expect_one(environment)
         members = self._answering(environment)
         if len(members) == 1:
             return self.members[members[0]].predict(configs, environment, quantiles)
@@ -245,7 +256,9 @@ class FittedTransferGP(Explained):
         Over several environments it is that of one process which knows them all.
         """
         members = self._answering(environment)
-        posteriors = [self.members[name].posterior(configs, environment) for name in members]
+        # every member reads them, and a generator is exhausted by the first
+        some = configs if isinstance(configs, pd.DataFrame) else self.space.frame(configs)
+        posteriors = [self.members[name].posterior(some, environment) for name in members]
         if len(members) == 1:
             return posteriors[0]
         return Posterior.mixed([self.stack.weights[name] for name in members], posteriors)
@@ -293,7 +306,10 @@ class FittedTransferGP(Explained):
 
     def _answering(self, environment: Where) -> list[str]:
         """The members with a weight; elsewhere than in the target the first, which knows it."""
-        names = {environment} if isinstance(environment, str) else set(environment or ())
+        if environment is None or isinstance(environment, str):
+            names = {environment or self.target}
+        else:
+            names = set(several(environment))
         if not names <= {self.target}:
             return [next(iter(self.members))]
         return [name for name, weight in self.stack.weights.items() if weight > 0]

@@ -170,7 +170,7 @@ def test_a_model_that_cannot_be_saved(refused, parquet, tmp_path):
 
 
 def test_quantiles_that_are_none(refused, parquet, tmp_path):
-    for text in ("x", "0,1", ""):
+    for text in ("x", "0,1", "", "0.5,0.5"):
         command = predict(parquet, tmp_path, "--quantiles", text)
         assert "--quantiles" in refused(*command, code=2)
 

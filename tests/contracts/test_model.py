@@ -8,7 +8,7 @@ from bayestl.data.environment import Environment
 from bayestl.data.options import Boolean, Categorical, Ordinal
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
-from bayestl.errors import ConfigurationError, TableError, UnknownEnvironment
+from bayestl.errors import ConfigurationError, FitError, TableError, UnknownEnvironment
 from bayestl.models.gp import LMCGP, MultiTaskGP, TargetOnlyGP
 from bayestl.models.model import HasPosterior
 from bayestl.models.sequential import SequentialGP
@@ -111,6 +111,61 @@ def test_what_is_unknown_is_refused(recipe):
         fitted.predict(data.configurations().assign(batch=3))
     with pytest.raises(ConfigurationError, match="missing"):
         fitted.predict(data.configurations()[["batch"]])
+
+
+@EVERY
+def test_a_frame_is_no_table(recipe):
+    with pytest.raises(TableError, match=r"expected a MeasurementTable .* DataFrame; .*from_"):
+        fit(recipe, table().frame)
+
+
+@EVERY
+def test_a_prediction_is_for_one_environment(recipe):
+    data = table(n_source=6, n_target=3)
+    fitted, configs = fit(recipe, data), data.configurations().head(2)
+    with pytest.raises(UnknownEnvironment, match=r"one environment's name, got \['board', 'board'"):
+        fitted.predict(configs, ["board", "board"])
+    with pytest.raises(UnknownEnvironment, match="expected one environment's name, got 5"):
+        fitted.predict(configs, 5)
+
+
+@each(PROCESSES)
+def test_a_seed_is_any_whole_number(recipe):
+    data = table(n_source=6, n_target=3)
+    configs = data.configurations()
+    expected, found = (
+        recipe.fit(data, metric="latency", target="board", seed=seed).predict(configs)
+        for seed in (3, np.int64(3))
+    )
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
+    for seed in (1.5, None, "a", True, -1, 2**64):
+        with pytest.raises(FitError, match="expected a seed as a whole number from 0 to"):
+            recipe.fit(data, metric="latency", target="board", seed=seed)
+
+
+@each([TransferGP(), SequentialGP()])
+def test_no_other_seed_is_taken_to_fit_again(recipe):
+    data = table(n_source=6, n_target=3)
+    with pytest.raises(FitError, match="expected a seed as a whole number"):
+        fit(recipe, data).refit(data, seed=1.5)
+
+
+@each([TransferGP(), SequentialGP(), MultiTaskGP()])
+def test_a_posterior_takes_lists_of_any_kind(recipe):
+    data = table(n_source=6, n_target=6)
+    fitted, configs = fit(recipe, data), data.configurations().head(3)
+    names = ["board", "laptop", "board"]
+    expected = fitted.posterior(configs, names)
+    for of_a_kind in (np.array(names), pd.Series(names)):
+        found = fitted.posterior(configs, of_a_kind)
+        np.testing.assert_array_equal(found.covariance, expected.covariance)
+    rows = data.space.records(configs)
+    np.testing.assert_array_equal(
+        fitted.posterior(row for row in rows).covariance, fitted.posterior(configs).covariance
+    )
+    for environment in (5, [5, 5, 5]):
+        with pytest.raises(UnknownEnvironment, match="a list of one for each configuration, got"):
+            fitted.posterior(configs, environment)
 
 
 @each(PROCESSES)

@@ -6,6 +6,7 @@ import pytest
 
 from bayestl.data.option_inference import infer_option
 from bayestl.data.options import Boolean, Categorical, Integer, Ordinal, Real
+from bayestl.errors import TableError
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,9 @@ from bayestl.data.options import Boolean, Categorical, Integer, Ordinal, Real
 )
 def test_narrowest_kind(values, expected):
     assert infer_option("x", pd.Series(values)) == expected
+
+
+@pytest.mark.parametrize("number", [np.inf, 10**400])
+def test_a_number_that_is_not_finite_is_no_value_of_an_option(number):
+    with pytest.raises(TableError, match="'x': expected finite numbers, got an infinite one, or"):
+        infer_option("x", pd.Series([1, number], dtype=object))

@@ -179,6 +179,33 @@ def test_kinds_may_be_given_for_some_options():
             TableError,
             "'y': expected numbers, got '2 ms' in row 1",
         ),
+        (
+            lambda: table_of(frame_of(y=pd.to_timedelta([1, 2, 3], "s"))),
+            TableError,
+            r"'y': expected numbers, got a column of timedelta64.*in the metric's unit",
+        ),
+        (
+            lambda: table_of(frame_of(y=pd.to_datetime(["2024-01-01"] * 3))),
+            TableError,
+            r"'y': expected numbers, got a column of datetime64",
+        ),
+        (lambda: table_of(frame_of(y=[1j, 2, 3])), TableError, "got a column of complex128"),
+        (
+            lambda: table_of(frame_of(y=[1, 10**400, 2])),
+            TableError,
+            r"'y': expected numbers up to 1.8e\+308, got a larger one; convert",
+        ),
+        (
+            lambda: table_of(environments=["a"]),
+            TableError,
+            r"expected a list of environments, such as .*, got \['a'\]",
+        ),
+        (
+            lambda: table_of(environments=Environment("u")),
+            TableError,
+            r"expected a list of environments, such as .*, got Environment\(name='u'",
+        ),
+        (lambda: table_of().knowing("u"), TableError, "expected a list of environments"),
         (lambda: table_of([{"y": 1}]), TableError, "expected a pandas DataFrame, got a list"),
         (lambda: table_of(environment=None), TableError, "names the environment.*got None"),
         (

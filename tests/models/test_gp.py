@@ -211,8 +211,6 @@ def test_what_cannot_be_fitted_is_said(make_table):
         MultiTaskGP(transform="log").fit(negative, metric="latency", target="target")
     plain = MultiTaskGP().fit(negative, metric="latency", target="target")
     assert any("without a log" in warning for warning in plain.diagnostics.warnings)
-    with pytest.raises(FitError, match="at least one latent"):
-        LMCGP(latents=0)
 
 
 def test_the_fit_leaves_the_threads_as_they_were(make_table):
@@ -237,6 +235,12 @@ def test_a_posterior_may_be_joint_over_environments(make_table, make_test):
     assert (shared > 0).all()  # what they share cancels in the difference
     with pytest.raises(ValueError, match="one for each of 10 configurations"):
         fitted.posterior(configs, ["source", "target"])
+
+
+@pytest.mark.parametrize("latents", ["a", None, 1.5, True, 0])
+def test_what_is_no_number_of_latent_functions_is_refused(latents):
+    with pytest.raises(FitError, match=r"from 1 on, such as LMCGP\(2\), got"):
+        LMCGP(latents)
 
 
 @pytest.mark.parametrize("recipe", [MultiTaskGP, LMCGP], ids=["icm", "lmc"])

@@ -31,6 +31,11 @@ def train(networks, x, z, weights=None, **arguments):
     return networks.trained(x, z, weights, penalties=penalties, rates=rates, **settings)
 
 
+def test_a_seed_is_any_whole_number():
+    shape = Shape(4, 2, 16)
+    assert (shape.fresh(1, np.int64(1)) == shape.fresh(1, 1)).all()
+
+
 def test_untrained_networks_are_alike_and_zero(sample):
     x, _ = sample(5)
     assert (fresh(count=3).predict(x) == 0).all()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bayestl.errors import FitError
 from bayestl.models.gaussian_mixture import GaussianMixture
-from bayestl.models.scaling import TYPICAL_SPREAD, Scaling, quantile_column
+from bayestl.models.scaling import TYPICAL_SPREAD, Scaling, quantile_column, quantile_columns
 
 positive = st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=8).map(np.array)
 real = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=8).map(np.array)
@@ -55,6 +55,16 @@ def test_auto_takes_the_log_only_of_positive_values():
 def test_the_log_names_the_value_that_it_cannot_take():
     with pytest.raises(FitError, match=r"row 1 in environment 'e' is -3: .*identity"):
         Scaling.of(np.array([1.0, -3.0]), one(np.zeros(2)), "log")
+
+
+def test_a_value_whose_square_is_no_number_needs_the_log():
+    huge = np.array([1.0, -1e200])
+    with pytest.raises(FitError, match=r"row 1 in environment 'e' is -1e\+200: .*larger unit"):
+        Scaling.of(huge, one(huge))
+    assert Scaling.of(np.abs(huge), one(huge)).log
+    small, large = np.array([-1.0, 1.0]), np.array([-1e150, 1e150])
+    expected = Scaling.of(small, one(small)).scale(small)
+    assert Scaling.of(large, one(large)).scale(large) == pytest.approx(expected)
 
 
 def test_the_summary_is_the_log_normal_distribution():
@@ -128,6 +138,20 @@ def test_columns_are_named_by_percent():
     assert [quantile_column(q) for q in (0.05, 0.5, 0.975)] == ["q05", "q50", "q97.5"]
     with pytest.raises(ValueError, match="between 0 and 1"):
         quantile_column(1.0)
+
+
+@pytest.mark.parametrize(
+    ("quantiles", "message"),
+    [
+        (0.5, "expected a list of quantiles, such as .*, got 0.5"),
+        (None, "expected a list of quantiles, such as .*, got None"),
+        (("a",), "quantiles strictly between 0 and 1, got 'a'"),
+        ((1e-9, 1e-300), "got 1e-09 and 1e-300, which are both 'q00'"),
+    ],
+)
+def test_quantiles_are_a_list_of_levels_with_a_column_each(quantiles, message):
+    with pytest.raises(ValueError, match=message):
+        quantile_columns(quantiles)
 
 
 @pytest.mark.parametrize("transform", ["log", "identity"])

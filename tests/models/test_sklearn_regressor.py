@@ -1,5 +1,6 @@
 """scikit-learn's own checks of an estimator, and what environments add to it."""
 
+import pickle
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,13 +34,7 @@ class Quick:
         return self.recipe.at_mode(table, metric=metric, target=target, seed=seed)
 
 
-PICKLED = "a fitted process is kept by fitted_.save, not pickled: its priors hold closures"
-
-
-@parametrize_with_checks(
-    [TransferRegressor(model=Quick())],
-    expected_failed_checks=lambda _: {"check_estimators_pickle": PICKLED},
-)
+@parametrize_with_checks([TransferRegressor(model=Quick())])
 def test_scikit_learns_checks(estimator, check):
     check(estimator)
 
@@ -159,6 +154,30 @@ def test_numbers_outside_the_range_are_moved_to_its_edge_with_a_warning(data):
     assert (clock.low, clock.high) == pytest.approx((1000**-MARGIN, 1000 ** (1 + MARGIN)))
 
 
+def test_nullable_numbers_outside_the_range_are_moved_as_well(data):
+    X, y = data[0][["threads"]].astype("Int64"), data[1]
+    regressor = TransferRegressor(model=Quick()).fit(X, y)
+    far = pd.DataFrame({"threads": [200, 4]})
+    with pytest.warns(UserWarning, match="1 values of 'threads' lie far outside"):
+        expected = regressor.predict(far)
+    with pytest.warns(UserWarning, match="1 values of 'threads' lie far outside"):
+        np.testing.assert_array_equal(regressor.predict(far.astype("Int64")), expected)
+    missing = pd.DataFrame({"threads": pd.array([200, None], dtype="Int64")})
+    with (
+        pytest.warns(UserWarning, match="1 values of 'threads' lie far outside"),
+        pytest.raises(ConfigurationError, match="no value of 'threads'"),
+    ):
+        regressor.predict(missing)
+
+
+def test_environments_may_be_named_by_numbers(data):
+    X, y = data
+    numbered = X.assign(environment=(X["environment"] == "target") + 1)
+    regressor = TransferRegressor(target=2, model=Quick(MultiTaskGP())).fit(numbered, y)
+    assert regressor.target_ == "2"
+    assert regressor.fitted_.diagnostics.n_target == 8
+
+
 def test_levels_that_were_not_seen(data):
     X, y = data
     regressor = TransferRegressor(model=Quick(MultiTaskGP())).fit(X, y)
@@ -199,6 +218,9 @@ def test_kinds_may_be_given(data):
         ({}, {"threads": np.inf}, "expected finite numbers, got an infinite one"),
         ({}, {"threads": pd.Timestamp(0)}, "expected text, booleans or numbers, got Timestamp"),
         ({"model": Quick(fails=True)}, {}, "^no$"),
+        ({"model": Quick}, {}, r"expected a recipe as model, such as TransferGP\(\), got <class"),
+        ({"model": "x"}, {}, "expected a recipe as model, .* got 'x'"),
+        ({"options": "threads"}, {}, "a list of columns as options, got the text 'threads'"),
     ],
 )
 def test_what_cannot_be_fitted(data, parameters, change, message):
@@ -237,3 +259,13 @@ def test_the_fitted_model_is_there_and_can_be_kept(data, tmp_path):
     kept = load(tmp_path / "m.bayestl")
     here = X[X["environment"] == "target"]
     np.testing.assert_array_equal(kept.predict(here)["q50"], regressor.predict(here))
+
+
+def test_a_pickled_regressor_predicts_the_same_to_the_last_bit(data):
+    X, y = data
+    regressor = TransferRegressor(target="target").fit(X, y)
+    kept = pickle.loads(pickle.dumps(regressor))
+    for found, expected in zip(
+        kept.predict(X, return_std=True), regressor.predict(X, return_std=True), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)

@@ -12,6 +12,7 @@ from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError, UnknownEnvironment
 from bayestl.models.gp import TargetOnlyGP
 from bayestl.models.persistence import load
+from bayestl.models.scaling import NO_LOG
 from bayestl.models.sequential import FittedSequentialGP
 from bayestl.models.transfer_gp import (
     FIRST,
@@ -258,6 +259,11 @@ def test_members_are_compared_on_one_scale(row, make_table):
     values[row] = 0.0
     fitted = fit(with_values(table, values))
     assert {member.scaling.log for member in fitted.members.values()} == {False}
+    for weights in ((0.9, 0.1), (0.1, 0.9)):  # whichever member counts most
+        warnings = weighed(fitted, *weights).diagnostics.warnings
+        assert warnings.count(NO_LOG) == 1
+    recipe = replace(fitted.recipe, transform="identity")
+    assert NO_LOG not in weighed(replace(fitted, recipe=recipe), 0.1, 0.9).diagnostics.warnings
 
 
 @pytest.fixture(scope="module")
