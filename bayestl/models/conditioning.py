@@ -89,6 +89,11 @@ class Conditioned:
         return cls(hyperparameters, x, z, extra, relative, found, alpha.to(CPU), device)
 
     @property
+    def jitter(self) -> float:
+        """What was added to the diagonal of K, relative to its mean."""
+        return self.solver.jitter if isinstance(self.solver, Dense) else 0.0
+
+    @property
     def solved(self) -> dict[str, Any]:
         """How K was solved with, as plain values for diagnostics."""
         where = {"device": name_of(self.device), "rows": len(self.z)}
@@ -106,8 +111,8 @@ class Conditioned:
     def warning(self) -> str | None:
         """One sentence where K could not be solved with as it should."""
         if isinstance(self.solver, Dense):
-            jitter = self.solver.jitter
-            return f"the covariance needed {jitter:g} added to its diagonal" if jitter else None
+            added = f"the covariance needed {self.jitter:g} added to its diagonal"
+            return added if self.jitter else None
         if self.solver.converged:
             return None
         return (

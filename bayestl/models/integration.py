@@ -140,10 +140,15 @@ def spaced(rows: torch.Tensor, most: int) -> torch.Tensor:
 
 
 def _conditioned(best: Conditioned, vector: np.ndarray) -> Conditioned | None:
-    """The process with other hyperparameters; None where its covariance cannot be factorised."""
+    """The process with other hyperparameters; None where its covariance cannot be factorised.
+
+    Nor as it is where the best one's can: what is added to the diagonal is noise that those
+    hyperparameters do not have, and may be more than all that there is.
+    """
     try:
         there = best.hyperparameters.at(vector)
         measured = (best.x, best.z, best.extra, best.relative)
-        return Conditioned.on(there, *measured, device=best.device)
+        found = Conditioned.on(there, *measured, device=best.device)
     except FitError:
         return None
+    return found if found.jitter <= best.jitter else None

@@ -54,8 +54,8 @@ SEED = 0
 def with_own_residual(block: TargetBlock) -> tuple[TargetBlock, Fit | None]:
     """The block with such hypotheses beside its own, and how the search ended.
 
-    The same block, and None, with fewer than `ENOUGH` configurations, or where the target is sure to
-    have nothing to do with its sources.
+    The same block, and None, with fewer than `ENOUGH` configurations, or where the target is sure
+    to have nothing to do with its sources.
     """
     each, count = shares(block.measured.x)
     if count < ENOUGH or not float(block.related.sum()) > 0.0:

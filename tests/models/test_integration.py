@@ -1,9 +1,12 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from bayestl.data.options import Real
+from bayestl.data.table import MeasurementTable
 from bayestl.models import integration
-from bayestl.models.gp import FittedGP, MultiTaskGP
+from bayestl.models.gp import FittedGP, MultiTaskGP, TargetOnlyGP
 from bayestl.models.integration import Mixture, integrate, spaced
 
 
@@ -68,6 +71,18 @@ def test_the_best_process_is_left_as_it_was(fitted, x):
     before = fitted.belief.marginals(x)
     fitted.integrated(0)
     assert all(torch.equal(a, b) for a, b in zip(before, fitted.belief.marginals(x), strict=True))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_of_what_has_no_noise_none_is_mixed_in_that_needs_some(seed):
+    x = np.random.default_rng(seed).random(120)
+    frame = pd.DataFrame({"x": x, "environment": "target", "y": np.exp(0.8 * np.sin(3.0 * x))})
+    table = MeasurementTable.from_frame(frame, options={"x": Real(0.0, 1.0)}, metrics={"y": "ms"})
+    fitted = TargetOnlyGP().fit(table, metric="y", target="target")
+    assert {part.jitter for part in fitted.mixture.parts} == {0.0}
+    asked = np.linspace(0.01, 0.99, 99)
+    found = fitted.predict(pd.DataFrame({"x": asked}))["q50"]
+    np.testing.assert_allclose(found, np.exp(0.8 * np.sin(3.0 * asked)), rtol=1e-3)
 
 
 def test_what_would_cost_too_much_stands_alone_and_says_so(fitted, monkeypatch):
