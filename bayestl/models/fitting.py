@@ -225,18 +225,15 @@ def fit(
 ) -> Fit:
     """Move `hyperparameters` to their maximum a posteriori given z at x.
 
-    The search is in units of the priors' standard deviations, which few measurements change: a
-    quarter fewer evaluations there. If the optimiser breaks down, the best point that it saw is
-    kept and `sound` is False; nothing is raised, since the priors' modes are a usable model.
+    If the optimiser breaks down, the best point that it saw is kept and `sound` is
+    False; nothing is raised, since the priors' modes are a usable model.
     """
     _keep_freed_memory()
     best = (math.inf, hyperparameters.vector())
-    unit = hyperparameters.priors.scale
     log_posterior = hyperparameters.objective(x, z, given)
 
-    def negative(in_units: np.ndarray) -> tuple[float, np.ndarray]:
+    def negative(vector: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal best
-        vector = in_units * unit
         try:
             number, gradient = log_posterior(vector)
         except FitError:
@@ -244,19 +241,19 @@ def fit(
         if not (math.isfinite(number) and np.isfinite(gradient).all()):
             return _HOPELESS, np.zeros_like(vector)
         if -number < best[0]:
-            best = (-number, vector)
-        return -number, -gradient * unit
+            best = (-number, vector.copy())
+        return -number, -gradient
 
     with one_thread():
         starts = _starts(hyperparameters)
         for start in starts:
-            negative(start / unit)
+            negative(start)
         outcome = minimize(
             negative,
-            best[1] / unit,
+            best[1],
             jac=True,
             method="L-BFGS-B",
-            bounds=np.stack([-_BOUND / unit, _BOUND / unit], -1),
+            bounds=[(-_BOUND, _BOUND)] * len(best[1]),
             options={
                 "maxiter": MAX_ITERATIONS,
                 "maxcor": MEMORY,

@@ -189,7 +189,7 @@ def expect_table(table: MeasurementTable) -> MeasurementTable:
     return table
 
 
-def expect_target(fitted: Fitted, environment: str | None) -> None:
+def expect_target(fitted: Fitted, environment: Where) -> None:
     """Refuse another environment than the one that a model was fitted for alone.
 
     Raises
