@@ -17,6 +17,7 @@ from bayestl.models.observations import LEAST_SPREAD
 from bayestl.models.persistence import load
 from bayestl.models.scaling import TYPICAL_SPREAD
 from bayestl.models.sequential import FittedSequentialGP, SequentialGP
+from bayestl.models.transfer_gp import TransferGP
 
 TWO = {"a": (30, 1.0, 0.0), "b": (20, 0.7, 0.5), "target": (9, 1.0, 1.0)}
 
@@ -507,3 +508,32 @@ def test_sources_that_hardly_vary_leave_the_target_a_scale(measure):
     values = np.where(source, 3.0, table.frame["latency"].to_numpy(float))
     scaling = fit(with_values(table, values)).scaling
     assert scaling.spread == pytest.approx(LEAST_SPREAD * TYPICAL_SPREAD)
+
+
+@pytest.mark.parametrize("recipe", [SequentialGP(), TransferGP()], ids=["sequential", "transfer"])
+@pytest.mark.parametrize(("configurations", "most"), [(1, 0.2), (4, 0.08)])
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_measuring_again_does_no_harm(recipe, configurations, most, noise, table, make_test):
+    """The target is half the source everywhere; repeats tell that no worse than one measurement."""
+    asked, latency = make_test()
+    rng = np.random.default_rng(0)
+    source = asked.head(40).assign(environment="a", latency=latency[:40])
+    source["latency"] *= np.exp(0.03 * rng.normal(size=40))
+
+    def error(times: int) -> float:
+        rows = np.tile(np.arange(50, 50 + configurations), times)
+        target = asked.iloc[rows].assign(environment="target", latency=0.5 * latency[rows])
+        target["latency"] *= np.exp(noise * rng.normal(size=len(target)))
+        measured = MeasurementTable.from_frame(
+            pd.concat([source, target], ignore_index=True),
+            options=table.space,
+            metrics={"latency": "ms"},
+        )
+        fitted = recipe.fit(measured, metric="latency", target="target")
+        predicted = fitted.predict(asked.tail(90))
+        true = 0.5 * latency[-90:]
+        assert ((predicted["q05"] <= true) & (true <= predicted["q95"])).mean() > 0.8
+        return float(np.abs(predicted["q50"] / true - 1.0).mean())
+
+    assert error(5) < most
+    assert error(20) < most
