@@ -48,6 +48,12 @@ ANYWHERE = math.log(10.0)
 TIES = 1e-9
 """Of two repeats either may be the outlier: what is as far from their mean, up to rounding."""
 
+FAR = 4.0
+"""Standard deviations from the median of its configuration past which a repeat tells nothing."""
+
+NORMAL_MEDIAN = 2.198
+"""The variance of a normal distribution over the median of its squares."""
+
 BELIEF = 2.0
 """How many repeats the belief in how much they vary is worth."""
 
@@ -90,6 +96,8 @@ def variance_within(
 ) -> float:
     """How much repeats vary, those of relative noise 1; infinite where there are none.
 
+    But those far from the median of their configuration, of which one may be an outlier.
+
     Parameters
     ----------
     groups : the rows of each configuration with several
@@ -99,11 +107,20 @@ def variance_within(
     if not groups:
         return math.inf
     weights = 1.0 / torch.as_tensor(relative, dtype=z.dtype).expand_as(z)
+    far = [
+        (z[rows] - z[rows].quantile(0.5)).square() * weights[rows] * len(rows) / (len(rows) - 1)
+        for rows in groups
+    ]
+    freedom = sum(len(rows) - 1 for rows in groups)
+    typical = NORMAL_MEDIAN * torch.cat(far).quantile(0.5).item()
+    most = FAR**2 * (BELIEF * expected + freedom * typical) / (BELIEF + freedom)
     squares, freedom = BELIEF * expected, BELIEF
-    for rows in groups:
-        apart = z[rows] - (weights[rows] @ z[rows]) / weights[rows].sum()
-        squares += (weights[rows] @ apart.square()).item()
-        freedom += len(rows) - 1
+    for rows, distance in zip(groups, far, strict=True):
+        kept = rows[distance <= most]
+        if len(kept) > 1:
+            apart = z[kept] - (weights[kept] @ z[kept]) / weights[kept].sum()
+            squares += (weights[kept] @ apart.square()).item()
+            freedom += len(kept) - 1
     return squares / freedom
 
 

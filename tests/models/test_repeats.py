@@ -282,3 +282,18 @@ def test_repeats_and_a_belief_say_how_much_repeats_vary():
     noisy = torch.tensor([4.0, 1.0, 4.0, 1.0, 1.0]).double()  # 1 apart where 2 are expected
     found = variance_within(groups, z, noisy, 4.0)
     assert found == pytest.approx((BELIEF * 4.0 + 0.5 + 2.0) / (BELIEF + 2))
+
+
+def test_how_much_repeats_vary_withstands_outliers():
+    rng = np.random.default_rng(0)
+    for times in (2, 3, 10):
+        which = torch.arange(60).repeat_interleave(times)
+        z = which.double() + 0.1 * torch.from_numpy(rng.normal(size=len(which)))
+        groups = [torch.nonzero(which == one).squeeze(-1) for one in range(60)]
+        clean = variance_within(groups, z, 1.0, 0.01)
+        assert clean == pytest.approx(0.01, rel=0.35)
+        z[::40] += 3.0
+        assert variance_within(groups, z, 1.0, 0.01) == pytest.approx(clean, rel=0.15)
+    one = torch.from_numpy(0.1 * rng.normal(size=10))
+    one[3] = 50.0
+    assert variance_within([torch.arange(10)], one, 1.0, 0.01) < 0.04
