@@ -9,8 +9,8 @@ with m the median and l, u the ends of the model's own central 68 % interval, so
 intervals stay wide and narrow ones narrow (locally weighted conformal prediction: Lei, G'Sell,
 Rinaldo, Tibshirani and Wasserman, 2018). The upper end of a central interval of level p is the
 smallest of m_k(x) + s_i (u_k(x) - m_k(x)), i = 1..n, that with all below it weighs p (N + 1),
-each of a configuration's c repeats weighing 1/c and all N configurations N, see `conformal`;
-the lower one mirrors it.
+where each of a configuration's c repeats weighs 1/c and N configurations were held out, see
+`conformal`; the lower one mirrors it.
 
 It is the CV+ of Barber, Candes, Ramdas and Tibshirani (2021, "Predictive inference with the
 jackknife+"), which covers about p of new measurements that are exchangeable with those held
