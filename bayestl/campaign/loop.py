@@ -36,7 +36,10 @@ from bayestl.measure.runner import Runner
 
 @dataclass(frozen=True)
 class Result:
-    """How a session ended."""
+    """How a session ended: why, with what, and what is believed after all of it.
+
+    Nothing is believed where Ctrl-C ended it.
+    """
 
     reason: Stop
     state: State
@@ -136,13 +139,16 @@ class _Session:
         """Measure until the plan stops."""
         belief = Belief()
         while True:
-            if not state.pending:
+            within = bool(state.pending)
+            if not within:
                 belief = self._learn(state, belief)
-            reason = self.plan.stop(state, belief)
-            if reason is None and not state.pending:
+            # Within a batch the belief is older than the state, and a resumed session has none.
+            reason = self.plan.stop(state, Belief() if within else belief)
+            if reason is None and not within:
                 state = self._propose(state, belief)
                 reason = None if state.pending else Stop.EXHAUSTED
             if reason is not None:
+                belief = self._learn(state, belief) if within else belief
                 self.report(Stopped(reason, state))
                 return Result(reason, state, belief)
             state = self._measure(state, state.pending[0])

@@ -87,6 +87,49 @@ def test_it_stops_by_the_stated_accuracy(rehearsal, store):
     assert 8 <= len(result.state.trials) < 40
 
 
+@dataclass
+class Interrupting:
+    """A runner that Ctrl-C ends after so many measurements."""
+
+    runner: object
+    left: int
+
+    def __getattr__(self, name):
+        return getattr(self.runner, name)
+
+    def run(self, configuration, environment):
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return self.runner.run(configuration, environment)
+
+
+def test_a_stated_accuracy_is_not_believed_before_the_batch_is_in(rehearsal, store, tmp_path):
+    """After 5 measurements the model is sure enough; after 8 of 10 it has not been asked again."""
+    budget = Budget(40, error_percent=5)
+    plan = rehearsal.campaign(
+        source=None, model=rehearsal.MeanModel(0.1), initial=5, batch=5, budget=budget
+    )
+    whole = run(plan, rehearsal.FormulaRunner(), store, name="a")
+    assert whole.reason is Stop.ACCURACY
+    assert not whole.state.pending
+    parts = type(store)(tmp_path / "parts.sqlite")
+    for measured in (7, 1):
+        run(plan, Interrupting(rehearsal.FormulaRunner(), measured), parts, name="a")
+    resumed = run(plan, rehearsal.FormulaRunner(), parts, name="a")
+    assert (resumed.reason, resumed.state) == (whole.reason, whole.state)
+
+
+def test_a_limit_within_a_batch_leaves_a_belief_about_all_of_it(rehearsal, store):
+    plan = rehearsal.campaign(source=None, batch=5, budget=Budget(None, seconds=2.5))
+    for _ in range(2):  # the second session finds the limit reached
+        result = run(plan, rehearsal.FormulaRunner(), store, name="a")
+        assert result.reason is Stop.SECONDS
+        assert result.state.pending
+        measured = result.state.measurements_in("all-cores")
+        assert result.belief.fitted.count == sum(m.ok for m in measured)
+
+
 def test_it_stops_when_nothing_is_left(rehearsal, store):
     plan = rehearsal.campaign(source=None, candidates=5, budget=Budget(100))
     assert run(plan, rehearsal.FormulaRunner(), store, name="a").reason is Stop.EXHAUSTED
