@@ -196,7 +196,7 @@ class Campaign:
 
     def believe(self, state: State, previous: Belief | None = None) -> Belief:
         """The fitted model and its expected error, once the initial trials are settled."""
-        if len(state.settled_in(self.target.name)) < self.initial or not self._learns(state):
+        if not self._learns(state) or self._initial_left(state):
             return Belief()
         try:
             fitted = self.fit(state, None if previous is None else previous.fitted)
@@ -275,6 +275,14 @@ class Campaign:
     def _source_left(self, state: State) -> int:
         assert isinstance(self.source, Survey)
         return self.source.total - len(state.trials_in(self.source.environment.name))
+
+    def _initial_left(self, state: State) -> bool:
+        """Whether an initial trial is yet to be measured; a small space has fewer of them."""
+        if len(state.settled_in(self.target.name)) >= self.initial:
+            return False
+        if isinstance(self.source, Survey) and self._source_left(state):
+            return True
+        return bool(state.pending or self._sample(state, 1))
 
     def _learns(self, state: State) -> bool:
         """Whether there is anything to fit; until then the sample goes on."""

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bayestl.acquisition.variance import PosteriorVariance
 from bayestl.campaign.budget import Budget, Stop
 from bayestl.campaign.campaign import Campaign, expected_error, plan_from_dict
 from bayestl.campaign.plan import Belief
@@ -140,6 +141,29 @@ def test_where_everything_fails_the_sample_goes_on_until_nothing_is_left(rehears
             state = plan.tell(state, trial.number, crash)
     assert len(state.trials) == 6
     assert plan.believe(state).fitted is None
+
+
+@pytest.mark.parametrize(("replicates", "count"), [(False, 2), (True, 7)])
+def test_a_space_smaller_than_the_initial_sample_is_learnt(rehearsal, replicates, count):
+    plan = Campaign(
+        ConfigSpace({"spin": Boolean()}),
+        rehearsal.TARGET,
+        "latency",
+        rehearsal.METRICS,
+        model=model_recipe("TargetOnlyGP"),
+        acquisition=PosteriorVariance(),
+        budget=Budget(7),
+        replicates=replicates,
+    )
+    state = plan.start()
+    for _ in range(7):
+        state, trials = plan.ask(state)
+        for trial in trials:
+            values = {"latency": 2.0 + trial.configuration["spin"]}
+            told = Measurement(trial.configuration, "all-cores", Status.OK, values)
+            state = plan.tell(state, trial.number, told)
+    assert len(state.trials) == count
+    assert plan.believe(state).fitted.diagnostics.n_target == count
 
 
 def test_a_plan_comes_back_from_json(rehearsal):
