@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -61,8 +61,9 @@ class Campaign:
     Raises
     ------
     CampaignError
-        If the metric is not measured, a count is not positive, or the source is the target:
-        a survey of it, or a table without a row of another environment.
+        If the metric is not measured, a count is not positive, the model has not the posterior
+        that the acquisition needs, or the source is the target: a survey of it, or a table
+        without a row of another environment.
     SpaceError, TableError
         If the source has other options or units.
     """
@@ -93,6 +94,11 @@ class Campaign:
             value = getattr(self, name)
             if not hasattr(value, method):
                 raise CampaignError(f"{name}: expected a recipe, such as {example}, got {value!r}")
+        if self.acquisition.needs_posterior and not _may_have_posterior(self.model):
+            raise CampaignError(
+                f"{type(self.acquisition).__name__} expected a model with a joint posterior, such "
+                f"as TransferGP, got {self.model!r}; use RandomSampling as acquisition with it"
+            )
         object.__setattr__(self, "metrics", tuple(self.metrics))
         known = [metric.name for metric in self.metrics]
         if self.metric not in known:
@@ -353,6 +359,18 @@ _LARGEST_SPREAD = 30.0
 """Of a logarithm: with a larger one an expected error would be no number."""
 
 _PLAIN = ("initial", "batch", "replicates", "seed")
+
+
+def _may_have_posterior(model: Model) -> bool:
+    """Whether what the recipe's `fit` is declared to return has one; what is not said may be.
+
+    Asked before anything is measured, for which a first fit would be too late.
+    """
+    try:
+        fitted = get_type_hints(model.fit).get("return", Fitted)
+    except NameError:  # a type that is there for a checker alone
+        return True
+    return fitted is Fitted or hasattr(fitted, "posterior")
 
 
 def plan_from_dict(values: Mapping[str, Any]) -> Campaign | Survey:

@@ -203,6 +203,19 @@ def test_malformed_campaigns_are_refused(rehearsal, changes, message):
         rehearsal.campaign(**changes)
 
 
+def test_an_acquisition_that_the_model_cannot_serve_is_refused_before_anything_is_paid(rehearsal):
+    needy = PosteriorVariance()
+    blind = {"name": "LinearShift", "base": "RandomForest"}
+    around = {"name": "Conformal", "model": "TransferGP"}
+    for model in ("Mean", "RandomForest", around, blind, "RankingWeightedEnsemble"):
+        rehearsal.campaign(model=model_recipe(model))
+        with pytest.raises(CampaignError, match="joint posterior, such as TransferGP, got"):
+            rehearsal.campaign(model=model_recipe(model), acquisition=needy)
+    for model in ("TransferGP", "SequentialGP", "MultiTaskGP", "LMCGP", "TargetOnlyGP"):
+        rehearsal.campaign(model=model_recipe(model), acquisition=needy)
+    rehearsal.campaign(acquisition=needy)  # a model of one's own that does not say
+
+
 def test_what_does_not_fit_the_source_is_refused_at_once(rehearsal):
     plan = rehearsal.campaign()
     for changes, error, message in (
