@@ -143,13 +143,15 @@ def read_stored(store: Store, name: str | None) -> tuple[str, Campaign, History]
     ------
     StoreError
         If there is none, or several and no name; and as `Store.load`.
+    SpecificationError
+        If its model or acquisition is no recipe of bayestl.
     """
-    from bayestl.campaign.campaign import Campaign, plan_from_dict
+    from bayestl.campaign.campaign import Campaign
     from bayestl.errors import StoreError
 
     histories = {known: _history(store, known) for known in store.names()}
-    plans = {n: plan_from_dict(h.plans[-1]) for n, h in histories.items() if h.plans}
-    campaigns = {n: plan for n, plan in plans.items() if isinstance(plan, Campaign)}
+    plans = {n: h.plans[-1] for n, h in histories.items() if h.plans}
+    campaigns = {n: plan for n, plan in plans.items() if plan["kind"] == "campaign"}
     known = ", ".join(map(repr, campaigns)) or "none"
     if name is None and len(campaigns) == 1:
         (name,) = campaigns
@@ -157,7 +159,7 @@ def read_stored(store: Store, name: str | None) -> tuple[str, Campaign, History]
         raise StoreError(f"expected one campaign in the store, got {known}; choose with --name")
     if name not in campaigns:
         raise StoreError(f"the store has no campaign named {name!r}; expected one of {known}")
-    return name, campaigns[name], histories[name]
+    return name, Campaign.from_dict(campaigns[name]), histories[name]
 
 
 def _history(store: Store, name: str) -> History:
@@ -173,10 +175,12 @@ def _unit(campaign: Campaign) -> str:
 def _summary(name: str, history: History) -> dict[str, Any]:
     from bayestl.campaign.campaign import plan_from_dict
 
-    plan, state = plan_from_dict(history.plans[-1]), history.state
+    stored, state = history.plans[-1], history.state
+    # How far it has come hangs on no recipe, and one of a user's own does not come back.
+    plan = plan_from_dict({**stored, "model": "Mean", "acquisition": "RandomSampling"})
     return {
         "name": name,
-        "kind": history.plans[-1]["kind"],
+        "kind": stored["kind"],
         "measured": len(state.trials) - len(state.pending),
         "of": plan.total,
         "pending": len(state.pending),

@@ -1,7 +1,13 @@
 import shutil
 import sqlite3
+from dataclasses import dataclass, replace
 
 import pytest
+
+from bayestl.baselines.mean import Mean
+from bayestl.campaign import loop
+from bayestl.campaign.specification import read_campaign
+from bayestl.campaign.store import SQLiteStore
 
 
 def test_run_finds_and_status_and_report_tell(bayestl, runner, specification, tmp_path):
@@ -64,6 +70,27 @@ def test_the_campaign_of_several_is_named(bayestl, refused, runner, specificatio
     assert "no campaign named 'third'" in refused("report", tmp_path / "both.db", "--name", "third")
     chosen = ("report", tmp_path / "both.db", "--name", "second", "--json")
     assert bayestl(*chosen).json["name"] == "second"
+
+
+@dataclass(frozen=True)
+class OwnMean(Mean):
+    """A recipe that no store can name."""
+
+
+def test_a_recipe_of_ones_own_hides_neither_its_progress_nor_other_campaigns(
+    bayestl, refused, runner, specification, tmp_path
+):
+    path, store = specification(), tmp_path / "campaign.db"
+    _, campaign = read_campaign(path, runner)
+    loop.run(replace(campaign, model=OwnMean()), runner, SQLiteStore(store), name="own")
+    assert bayestl("campaign", "run", path).code == 0
+    logs = bayestl("campaign", "status", store, "--json").json["logs"]
+    assert [(log["name"], log["measured"], log["of"]) for log in logs] == [
+        ("own", 18, 18),
+        ("all-cores", 18, 18),
+    ]
+    assert bayestl("campaign", "resume", store, "--name", "all-cores").code == 0
+    assert "unknown model 'OwnMean'" in refused("campaign", "resume", store, "--name", "own")
 
 
 def test_a_changed_campaign_in_the_same_store_is_refused(bayestl, refused, runner, specification):
