@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bayestl.campaign.loop import Result
     from bayestl.campaign.store import Store
     from bayestl.data.environment import Environment
+    from bayestl.data.measurement import Metric
     from bayestl.measure.program import ProgramRunner
 
 StorePath = Annotated[Path, typer.Argument(help="The store of a campaign.")]
@@ -68,7 +69,7 @@ def run(
     runner = read_runner(specification)
     name, campaign = read_campaign(specification, runner)
     kept = SQLiteStore(store or specification.with_suffix(".db"))
-    with progress(f"campaign {name}", _unit(campaign)) as display:
+    with progress(f"campaign {name}", _metric(campaign)) as display:
         result = loop.run(campaign, runner, kept, name=name, observer=display)
     _finish(as_json, name, campaign, result, kept.path, specification)
 
@@ -110,7 +111,7 @@ def resume(
     larger = measurements is not None
     budget = replace(campaign.budget, measurements=measurements) if larger else None
     try:
-        with progress(f"campaign {name}", _unit(campaign)) as display:
+        with progress(f"campaign {name}", _metric(campaign)) as display:
             result = loop.resume(runner, kept, name=name, budget=budget, observer=display)
     except UnknownEnvironment as error:
         if specification is None:
@@ -168,8 +169,8 @@ def _history(store: Store, name: str) -> History:
     return fold(store.load(name))
 
 
-def _unit(campaign: Campaign) -> str:
-    return next(metric.unit for metric in campaign.metrics if metric.name == campaign.metric)
+def _metric(campaign: Campaign) -> Metric:
+    return next(metric for metric in campaign.metrics if metric.name == campaign.metric)
 
 
 def _summary(name: str, history: History) -> dict[str, Any]:
@@ -184,7 +185,7 @@ def _summary(name: str, history: History) -> dict[str, Any]:
         "measured": len(state.trials) - len(state.pending),
         "of": plan.total,
         "pending": len(state.pending),
-        "failed": sum(not attempt.measurement.ok for attempt in state.attempts),
+        "failed": sum(len(state.failed_in(e.name)) for e in plan.environments),
         "sessions": len(history.sessions),
         "seconds": sum(attempt.measurement.seconds for attempt in state.attempts),
         "environments": [environment.name for environment in plan.environments],
@@ -230,15 +231,16 @@ def _finish(
             + (f" --specification {specification}" if specification else "")
         )
     found = found_improvement(campaign, state, result.belief.fitted)
-    failures = [m for m in state.measurements_in(target) if not m.ok]
-    reasons = {m.status.value: m.message for m in failures if m.message}
-    error, unit = result.belief.error_percent, _unit(campaign)
+    failures = len(state.failed_in(target))
+    tried = state.measurements_in(target)
+    reasons = {m.status.value: m.message for m in tried if m.message and not m.ok}
+    error, unit = result.belief.error_percent, _metric(campaign).unit
     values = {
         "name": name,
         "stopped": result.reason.value,
         "target": target,
         "measurements": settled,
-        "failures": len(failures),
+        "failures": failures,
         "reasons": reasons,
         "seconds": state.seconds_in(target),
         "expected_error_percent": error,
@@ -251,7 +253,7 @@ def _finish(
     }
     rows = [
         ("stopped by", result.reason.value),
-        ("measured", f"{settled} of {target}, {len(failures)} failed"),
+        ("measured", f"{settled} of {target}, {failures} failed"),
         *((f"last {status}", message) for status, message in reasons.items()),
         ("expected error", "unknown" if error is None else f"{error:.3g} %"),
     ]
