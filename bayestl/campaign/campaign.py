@@ -33,7 +33,7 @@ from bayestl.data.sampling import candidates, sample
 from bayestl.data.space import ConfigSpace, Configuration
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
 from bayestl.errors import CampaignError, FitError, NoCandidateLeft
-from bayestl.models.model import Fitted, Model, Refits
+from bayestl.models.model import Configs, Fitted, Model, Refits
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Campaign:
         configuration first, which everything is compared with, then a Sobol sample
     batch : how many configurations to choose between two fits
     candidates : the size of the pool that is scored, over which the accuracy is stated; or
-        the pool itself, where only some configurations may be measured
+        the pool itself, a list or a frame, where only some configurations may be measured
     replicates : whether a configuration may be chosen again
     seed : of the sample, the fits and the choices
 
@@ -78,7 +78,7 @@ class Campaign:
     budget: Budget = field(default_factory=Budget)
     initial: int = 3
     batch: int = 1
-    candidates: int | Sequence[Configuration] = 1_000
+    candidates: int | Configs = 1_000
     replicates: bool = False
     seed: int = 0
 
@@ -104,9 +104,9 @@ class Campaign:
         if self.metric not in known:
             raise CampaignError(f"unknown metric {self.metric!r}; expected one of {known}")
         counts = {"initial": 1, "batch": 1, "candidates": 2, "seed": 0}
-        if isinstance(self.candidates, Sequence) and len(self.candidates):
-            pool = tuple(self.space.configuration(c) for c in self.candidates)
-            object.__setattr__(self, "candidates", pool)
+        if isinstance(self.candidates, (Sequence, pd.DataFrame)) and len(self.candidates):
+            pool = self.space.records(self.space.frame(self.candidates))
+            object.__setattr__(self, "candidates", tuple(pool))
             del counts["candidates"]
         for name, least in counts.items():
             value = getattr(self, name)
@@ -276,7 +276,7 @@ class Campaign:
 
     def _plain_candidates(self) -> int | list[Configuration]:
         given = self.candidates
-        return given if isinstance(given, int) else [dict(c) for c in given]
+        return given if isinstance(given, int) else self.space.records(self.pool())
 
     def _source_left(self, state: State) -> int:
         assert isinstance(self.source, Survey)

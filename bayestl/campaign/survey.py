@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from bayestl.data.measurement import Measurement, Metric
 from bayestl.data.space import ConfigSpace, Configuration
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import CampaignError
+from bayestl.models.model import Configs
 
 
 def interleaved(
@@ -53,7 +54,8 @@ class Survey:
     space : the options
     environment : where
     metrics : what is measured; one that a measurement lacks is NaN in the table
-    configurations : what; a configuration given twice is measured twice
+    configurations : what, as a list or a frame, such as `sample` makes; a configuration given
+        twice is measured twice
 
     Raises
     ------
@@ -64,21 +66,26 @@ class Survey:
     space: ConfigSpace
     environment: Environment
     metrics: Sequence[Metric]
-    configurations: Sequence[Configuration]
+    configurations: Configs
 
     def __post_init__(self) -> None:
         if not len(self.configurations):
             raise CampaignError("expected at least one configuration to measure, got none")
         if not len(self.metrics):
             raise CampaignError("expected at least one metric, got none")
-        canonical = tuple(self.space.configuration(c) for c in self.configurations)
-        object.__setattr__(self, "configurations", canonical)
+        canonical = self.space.records(self.space.frame(self.configurations))
+        object.__setattr__(self, "configurations", tuple(canonical))
         object.__setattr__(self, "metrics", tuple(self.metrics))
 
     @property
     def environments(self) -> tuple[Environment, ...]:
         """The one environment."""
         return (self.environment,)
+
+    @property
+    def _listed(self) -> tuple[Configuration, ...]:
+        """The configurations as they are kept, whatever they were given as."""
+        return cast(tuple[Configuration, ...], self.configurations)
 
     @property
     def total(self) -> int:
@@ -107,7 +114,7 @@ class Survey:
     ) -> tuple[State, list[Trial]]:
         """The next n configurations of the list."""
         done = len(state.trials_in(self.environment.name))
-        state = state.propose(self.configurations[done : done + n], self.environment.name)
+        state = state.propose(self._listed[done : done + n], self.environment.name)
         return state, list(state.trials_in(self.environment.name)[done:])
 
     def tell(self, state: State, number: int, measurement: Measurement) -> State:
@@ -137,7 +144,7 @@ class Survey:
             "space": self.space.to_dict(),
             "environment": self.environment.to_dict(),
             "metrics": [asdict(metric) for metric in self.metrics],
-            "configurations": [dict(configuration) for configuration in self.configurations],
+            "configurations": [dict(configuration) for configuration in self._listed],
         }
 
     @classmethod

@@ -21,7 +21,13 @@ from bayestl.data.measurement import Measurement, Metric, Status
 from bayestl.data.options import Boolean, Categorical
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
-from bayestl.errors import CampaignError, SpaceError, SpecificationError, TableError
+from bayestl.errors import (
+    CampaignError,
+    ConfigurationError,
+    SpaceError,
+    SpecificationError,
+    TableError,
+)
 
 
 def go(rehearsal, plan, steps: int, n: int = 1) -> State:
@@ -316,3 +322,17 @@ def test_given_candidates_are_all_that_is_measured(rehearsal):
         assert measured[0] == (default or pool)[0]
         assert {space.key(c) for c in measured} == {space.key(c) for c in pool}
         assert json.loads(json.dumps(plan.to_dict()))["candidates"] == pool
+
+
+def test_a_frame_serves_as_a_list_of_configurations(rehearsal):
+    space, listed = rehearsal.SPACE, rehearsal.survey(9).configurations
+    frame = space.frame(listed)
+    assert replace(rehearsal.survey(), configurations=frame).configurations == listed
+    plan = rehearsal.campaign(candidates=frame)
+    assert plan.candidates == listed
+    assert plan.to_dict() == rehearsal.campaign(candidates=listed).to_dict()
+    for wrong in (frame.drop(columns="mode"), "spin", [*listed, {"threads": 99}]):
+        with pytest.raises(ConfigurationError, match=r"missing \['mode'\]|row \d: .*('s'|99)"):
+            rehearsal.campaign(candidates=wrong)
+        with pytest.raises(ConfigurationError):
+            replace(rehearsal.survey(), configurations=wrong)
