@@ -23,7 +23,7 @@ from bayestl.acquisition.acquisition import Acquisition
 from bayestl.acquisition.variance import IntegratedVariance
 from bayestl.campaign.budget import Budget, Stop
 from bayestl.campaign.plain_table import table_from_dict, table_to_dict
-from bayestl.campaign.plan import Belief, check_measurement
+from bayestl.campaign.plan import Belief, check_count, check_measurement
 from bayestl.campaign.recipes import acquisition_recipe, model_recipe, recipe_to_dict
 from bayestl.campaign.state import State, Trial
 from bayestl.campaign.survey import Survey
@@ -149,7 +149,13 @@ class Campaign:
 
         Depends on the campaign and the state alone; `belief` spares a fit that the
         caller has done already.
+
+        Raises
+        ------
+        CampaignError
+            If n is no whole number of 1 or more.
         """
+        check_count(n)
         if isinstance(self.source, Survey) and self._source_left(state):
             return self.source.ask(state, min(n, self._source_left(state)))
         chosen = self._initial(state, n)

@@ -65,11 +65,11 @@ def run(
         If the store is in use, damaged or full, or holds another plan under this name.
         Whatever was reported as measured is in it.
     CampaignError
-        If the runner does not measure what the campaign learns.
+        If the runner does not measure what the campaign learns, or one of them is of another kind.
     EngineError, NetworkError, UnknownEnvironment
         From the runner, for what is wrong with the environment. The trial stays pending.
     """
-    _check_metric(plan, runner)
+    _check_parts(plan, runner, store)
     with store.claim():
         session = _Session(plan, runner, store, name, _Reporter(observer))
         state = session.begin()
@@ -215,7 +215,14 @@ class _Reporter:
             )
 
 
-def _check_metric(plan: Plan, runner: Runner) -> None:
+def _check_parts(plan: Plan, runner: Runner, store: Store) -> None:
+    for name, value, method, example in (
+        ("plan", plan, "ask", "a Campaign or a Survey"),
+        ("runner", runner, "run", "a runner, such as LocalRunner()"),
+        ("store", store, "claim", "a store, such as SQLiteStore('campaign.db')"),
+    ):
+        if not hasattr(value, method):
+            raise CampaignError(f"{name}: expected {example}, got {value!r}")
     known = [metric.name for metric in runner.metrics]
     if isinstance(plan, Campaign) and plan.metric not in known:
         raise CampaignError(

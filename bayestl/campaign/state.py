@@ -88,9 +88,11 @@ class State:
         Raises
         ------
         CampaignError
-            If the trial was never proposed, is settled already, or is another
-            configuration or environment than the measurement's.
+            If the number is none, the trial was never proposed, is settled already, or is
+            another configuration or environment than the measurement's.
         """
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise CampaignError(f"expected the number of a trial, got {number!r}")
         if not 1 <= number <= len(self.trials):
             raise CampaignError(
                 f"unknown trial {number}: {len(self.trials)} have been proposed; ask first"

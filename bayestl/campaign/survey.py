@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from bayestl.campaign.budget import Stop
-from bayestl.campaign.plan import Belief, check_measurement
+from bayestl.campaign.plan import Belief, check_count, check_measurement
 from bayestl.campaign.state import State, Trial
 from bayestl.data.environment import Environment
 from bayestl.data.measurement import Measurement, Metric
@@ -112,7 +112,14 @@ class Survey:
     def ask(
         self, state: State, n: int = 1, belief: Belief | None = None
     ) -> tuple[State, list[Trial]]:
-        """The next n configurations of the list."""
+        """The next n configurations of the list.
+
+        Raises
+        ------
+        CampaignError
+            If n is no whole number of 1 or more.
+        """
+        check_count(n)
         done = len(state.trials_in(self.environment.name))
         state = state.propose(self._listed[done : done + n], self.environment.name)
         return state, list(state.trials_in(self.environment.name)[done:])

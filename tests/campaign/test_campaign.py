@@ -92,7 +92,43 @@ def test_a_measurement_of_something_else_is_refused(rehearsal):
         plan.tell(state, trial.number, rehearsal.formula(trial.configuration, "one-core"))
 
 
-@pytest.mark.parametrize("values", [{}, {"latency": float("nan")}, {"energy": 1.0}])
+@pytest.mark.parametrize("n", [0, -1, 1.5, True, "1"])
+def test_what_is_no_number_of_trials_is_not_asked_for(rehearsal, n):
+    for plan in (rehearsal.campaign(source=None), rehearsal.campaign(), rehearsal.survey()):
+        with pytest.raises(CampaignError, match="whole number of trials >= 1, got"):
+            plan.ask(plan.start(), n)
+
+
+def test_what_is_no_measurement_is_not_told(rehearsal):
+    plan = rehearsal.campaign(source=None)
+    state, (trial,) = plan.ask(plan.start())
+    told = rehearsal.formula(trial.configuration, "all-cores")
+    for number in ("1", 1.0, True, None):
+        with pytest.raises(CampaignError, match="expected the number of a trial"):
+            plan.tell(state, number, told)
+    for wrong in (None, 3.2, told.to_dict()):
+        with pytest.raises(CampaignError, match="expected a Measurement"):
+            plan.tell(state, 1, wrong)
+    for seconds in (-1.0, float("nan"), None):
+        with pytest.raises(CampaignError, match="expected seconds of zero or more"):
+            plan.tell(state, 1, replace(told, seconds=seconds))
+    for value in (np.float32(2.5), np.array(2.5), 2):
+        state_after = plan.tell(state, 1, replace(told, values={"latency": value}))
+        assert plan.table(state_after).frame["latency"].tolist() == [float(value)]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"latency": float("nan")},
+        {"energy": 1.0},
+        {"latency": "1.0"},
+        {"latency": None},
+        {"latency": [1.0, 2.0]},
+        {"latency": True},
+    ],
+)
 def test_ok_without_a_finite_value_is_refused(rehearsal, values):
     plan = rehearsal.campaign(source=None)
     state, (trial,) = plan.ask(plan.start())

@@ -232,6 +232,18 @@ def test_a_metric_that_the_runner_does_not_measure_is_told_before_anything(rehea
     assert not runner.seen
 
 
+def test_what_is_no_plan_runner_or_store_is_told_before_anything(rehearsal, store):
+    plan, runner = rehearsal.survey(), rehearsal.FormulaRunner()
+    for parts, message in (
+        (({}, runner, store), "plan: expected a Campaign or a Survey"),
+        ((plan, rehearsal.formula, store), "runner: expected a runner, such as LocalRunner"),
+        ((plan, runner, str(store.path)), "store: expected a store, such as SQLiteStore"),
+    ):
+        with pytest.raises(CampaignError, match=message):
+            run(*parts, name="a")
+    assert not store.path.exists()
+
+
 def test_another_network_or_engine_is_another_plan(rehearsal, store):
     run(rehearsal.survey(), rehearsal.FormulaRunner(), store, name="a")
     plan = rehearsal.survey()
@@ -326,6 +338,7 @@ def test_resume_needs_the_store_alone(rehearsal, store):
         Record("trial", 9, {"configuration": {}, "environment": "e"}),
         Record("trial", 1, {}),
         Record("measurement", 4, {"configuration": {}, "environment": "e", "status": "ok"}),
+        Record("measurement", 1, {"configuration": {}, "environment": "e", "status": "new"}),
         Record("surprise", 1, {}),
     ],
 )
