@@ -104,14 +104,19 @@ class Campaign:
         if self.metric not in known:
             raise CampaignError(f"unknown metric {self.metric!r}; expected one of {known}")
         counts = {"initial": 1, "batch": 1, "candidates": 2, "seed": 0}
-        if isinstance(self.candidates, (Sequence, pd.DataFrame)) and len(self.candidates):
-            pool = self.space.records(self.space.frame(self.candidates))
+        given = self.candidates
+        if isinstance(given, (list, tuple, pd.DataFrame)) and len(given):
+            pool = self.space.records(self.space.frame(given))
             object.__setattr__(self, "candidates", tuple(pool))
             del counts["candidates"]
         for name, least in counts.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise CampaignError(f"{name} must be a whole number >= {least}, got {value!r}")
+        if self.seed >= _SEEDS:
+            raise CampaignError(f"seed must be below 2**64, got {self.seed}")
+        if not isinstance(self.replicates, bool):
+            raise CampaignError(f"replicates must be true or false, got {self.replicates!r}")
         if isinstance(self.source, Survey) and self.source.environment.name == self.target.name:
             raise CampaignError(
                 f"the source and the target are both named {self.target.name!r}; rename one"
@@ -363,6 +368,9 @@ class Campaign:
 
 _LARGEST_SPREAD = 30.0
 """Of a logarithm: with a larger one an expected error would be no number."""
+
+_SEEDS = 2**64
+"""How many seeds there are that every generator takes."""
 
 _PLAIN = ("initial", "batch", "replicates", "seed")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -227,8 +228,8 @@ def _finish(
     if result.reason is Stop.INTERRUPTED:
         raise Interrupted(
             f"interrupted; {settled} measurements of {target} are in {store}, go on with: "
-            f"bayestl campaign resume {store}"
-            + (f" --specification {specification}" if specification else "")
+            f"bayestl campaign resume {quote(str(store))}"
+            + (f" --specification {quote(str(specification))}" if specification else "")
         )
     found = found_improvement(campaign, state, result.belief.fitted)
     failures = len(state.failed_in(target))
@@ -266,5 +267,5 @@ def _finish(
                 ", ".join(f"{n} = {setting(found.best[n])}" for n in found.changed) or "nothing",
             ),
         ]
-    rows += [("store", store), ("look closer", f"bayestl report {store}")]
+    rows += [("store", store), ("look closer", f"bayestl report {quote(str(store))}")]
     show(as_json, values, facts(rows))

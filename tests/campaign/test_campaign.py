@@ -234,7 +234,10 @@ def test_a_model_of_ones_own_does_not_come_back(rehearsal):
         ({"initial": 0}, "initial must be a whole number >= 1"),
         ({"batch": True}, "batch must be"),
         ({"candidates": 1}, "candidates must be"),
+        ({"candidates": "all"}, "candidates must be a whole number >= 2, got 'all'"),
         ({"seed": -1}, "seed must be"),
+        ({"seed": 2**64}, r"seed must be below 2\*\*64"),
+        ({"replicates": "no"}, "replicates must be true or false, got 'no'"),
         ({"budget": 5}, r"budget: expected Budget\(\.\.\.\), got 5"),
         ({"model": "TransferGP"}, "model: expected a recipe, such as .*, got 'TransferGP'"),
         ({"acquisition": "EI"}, "acquisition: expected a recipe, such as .*, got 'EI'"),
@@ -367,8 +370,8 @@ def test_a_frame_serves_as_a_list_of_configurations(rehearsal):
     plan = rehearsal.campaign(candidates=frame)
     assert plan.candidates == listed
     assert plan.to_dict() == rehearsal.campaign(candidates=listed).to_dict()
-    for wrong in (frame.drop(columns="mode"), "spin", [*listed, {"threads": 99}]):
-        with pytest.raises(ConfigurationError, match=r"missing \['mode'\]|row \d: .*('s'|99)"):
+    for wrong in (frame.drop(columns="mode"), ["spin"], [*listed, {"threads": 99}]):
+        with pytest.raises(ConfigurationError, match=r"missing \['mode'\]|row \d: .*('spin'|99)"):
             rehearsal.campaign(candidates=wrong)
         with pytest.raises(ConfigurationError):
             replace(rehearsal.survey(), configurations=wrong)

@@ -1,3 +1,4 @@
+import shlex
 import shutil
 import sqlite3
 from dataclasses import dataclass, replace
@@ -53,6 +54,15 @@ def test_an_interrupted_campaign_goes_on(bayestl, runner, specification, tmp_pat
     result = bayestl("campaign", again, path if again == "run" else store, "--json")
     assert result.json["measurements"] == 10
     assert runner.count == 19  # the interrupted one twice, no other
+
+
+def test_how_to_go_on_can_be_pasted_into_a_shell(bayestl, runner, specification, tmp_path):
+    path, store = specification(), tmp_path / "two words.db"
+    runner.interrupt_at = 12
+    stopped = bayestl("campaign", "run", path, "--store", store)
+    words = shlex.split(stopped.err.split("go on with: bayestl ")[1])
+    assert words == ["campaign", "resume", str(store), "--specification", str(path)]
+    assert bayestl(*words).code == 0
 
 
 def test_resume_with_a_larger_budget(bayestl, runner, specification, tmp_path):
