@@ -53,7 +53,8 @@ class Campaign:
     initial : how many configurations to measure before the model is asked: the default
         configuration first, which everything is compared with, then a Sobol sample
     batch : how many configurations to choose between two fits
-    candidates : the size of the pool that is scored, over which the accuracy is stated; or
+    candidates : the size of the pool that is chosen from, over which the accuracy is stated; of
+        more than `acquisition.pool.MAX_POOL` a new random subset is scored at every step; or
         the pool itself, a list or a frame, where only some configurations may be measured
     replicates : whether a configuration may be chosen again
     seed : of the sample, the fits and the choices
@@ -224,8 +225,8 @@ class Campaign:
     def stop(self, state: State, belief: Belief) -> Stop | None:
         """The limit of the budget that is reached, or None."""
         name = self.target.name
-        settled, seconds = len(state.settled_in(name)), state.seconds_in(name)
-        return self.budget.reached(settled, seconds, belief.error_percent)
+        settled, failures = len(state.settled_in(name)), len(state.failed_in(name))
+        return self.budget.reached(settled, state.seconds_in(name), belief.error_percent, failures)
 
     def turn(self, state: State) -> int:
         """A batch, or what the budget still allows."""

@@ -318,6 +318,19 @@ def test_the_first_limit_that_is_reached_ends_it():
     assert budget.reached(1, 60, None) is Stop.SECONDS
     assert budget.reached(8, 0, 5) is Stop.ACCURACY
     assert budget.reached(7, 0, 0.1) is None  # too few to be believed
+    assert budget.reached(9, 0, 0.1, failures=2) is None
+    assert budget.reached(9, 0, 0.1, failures=1) is Stop.ACCURACY
+
+
+def test_failures_do_not_make_the_expected_error_believed(rehearsal):
+    plan = rehearsal.campaign(source=None, initial=9, budget=Budget(40, error_percent=5))
+    state, trials = plan.ask(plan.start(), 9)
+    for trial in trials:
+        status = Status.OK if trial.number > 2 else Status.OOM
+        values = {"latency": 1.0} if trial.number > 2 else {}
+        told = Measurement(trial.configuration, "all-cores", status, values)
+        state = plan.tell(state, trial.number, told)
+    assert plan.stop(state, Belief(error_percent=0.1)) is None
 
 
 def test_a_batch_stays_within_the_budget(rehearsal):
