@@ -184,13 +184,12 @@ class _Session:
         for now in found:
             then = before.get(now.name, now)
             if then.fingerprint != now.fingerprint:
-                changed = [key for key, v in now.to_dict().items() if v != then.to_dict()[key]]
+                old, new = then.to_dict(), now.to_dict()
+                changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
                 self.report(
                     Warned(
                         f"environment {now.name!r} has changed since it was last measured: "
-                        + "; ".join(
-                            f"{k}: {getattr(then, k)} -> {getattr(now, k)}" for k in changed
-                        )
+                        + "; ".join(f"{k}: {old.get(k)} -> {new.get(k)}" for k in changed)
                     )
                 )
 

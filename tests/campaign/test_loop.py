@@ -199,6 +199,22 @@ def test_a_changed_environment_is_warned_of(rehearsal, store):
     assert "hardware:  -> another board" in warning.message
 
 
+def test_levels_that_come_and_go_are_warned_of(rehearsal, store):
+    class Clocked(rehearsal.FormulaRunner):
+        levels = None
+
+        def describe(self, environment):
+            return replace(environment, levels=self.levels)
+
+    runner, events = Clocked(), []
+    for runner.levels in ({}, {"threads": (1, 8)}, {}):
+        run(rehearsal.survey(), runner, store, name="a", observer=events.append)
+    warnings = [event.message for event in events if isinstance(event, Warned)]
+    assert len(warnings) == 2
+    assert "levels: None -> {'threads': [1, 8]}" in warnings[0]
+    assert "levels: {'threads': [1, 8]} -> None" in warnings[1]
+
+
 @pytest.mark.parametrize("plan", ["survey", "campaign"])
 def test_a_plan_described_on_a_changed_machine_goes_on_with_a_warning(rehearsal, store, plan):
     def described(hardware):
