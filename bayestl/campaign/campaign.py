@@ -62,11 +62,12 @@ class Campaign:
     Raises
     ------
     CampaignError
-        If the metric is not measured, a count is not positive, the model has not the posterior
+        If a part is of another kind, the metric is not measured in the target or in the survey of
+        the source, a count is not positive, the model has not the posterior
         that the acquisition needs, or the source is the target: a survey of it, or a table
         without a row of another environment.
     SpaceError, TableError
-        If the source has other options or units.
+        If the source has other options or units, or a metric the name of an option.
     """
 
     space: ConfigSpace
@@ -101,6 +102,10 @@ class Campaign:
                 f"as TransferGP, got {self.model!r}; use RandomSampling as acquisition with it"
             )
         object.__setattr__(self, "metrics", tuple(self.metrics))
+        if not all(isinstance(metric, Metric) for metric in self.metrics):
+            raise CampaignError(
+                f"metrics: expected a list such as [Metric('latency', 'ms')], got {self.metrics!r}"
+            )
         known = [metric.name for metric in self.metrics]
         if self.metric not in known:
             raise CampaignError(f"unknown metric {self.metric!r}; expected one of {known}")
@@ -118,17 +123,7 @@ class Campaign:
             raise CampaignError(f"seed must be below 2**64, got {self.seed}")
         if not isinstance(self.replicates, bool):
             raise CampaignError(f"replicates must be true or false, got {self.replicates!r}")
-        if isinstance(self.source, Survey) and self.source.environment.name == self.target.name:
-            raise CampaignError(
-                f"the source and the target are both named {self.target.name!r}; rename one"
-            )
-        if isinstance(self.source, MeasurementTable):
-            self.source.metric(self.metric)
-            if not (self.source.frame[ENVIRONMENT] != self.target.name).any():
-                raise CampaignError(
-                    "source: expected measurements of another environment than the target "
-                    f"{self.target.name!r}, got none"
-                )
+        self._check_source()
         self.table(self.start())
 
     @property
@@ -289,6 +284,31 @@ class Campaign:
     def _plain_candidates(self) -> int | list[Configuration]:
         given = self.candidates
         return given if isinstance(given, int) else self.space.records(self.pool())
+
+    def _check_source(self) -> None:
+        """Refuse a source that is of another kind, or tells nothing of the metric elsewhere."""
+        if not isinstance(self.source, (MeasurementTable, Survey, type(None))):
+            raise CampaignError(
+                f"source: expected a MeasurementTable, a Survey or None, got {self.source!r}"
+            )
+        if isinstance(self.source, Survey):
+            surveyed = [metric.name for metric in self.source.metrics]
+            if self.metric not in surveyed:
+                raise CampaignError(
+                    f"the survey of the source does not measure {self.metric!r}; expected it among "
+                    f"{surveyed}"
+                )
+            if self.source.environment.name == self.target.name:
+                raise CampaignError(
+                    f"the source and the target are both named {self.target.name!r}; rename one"
+                )
+        if isinstance(self.source, MeasurementTable):
+            self.source.metric(self.metric)
+            if not (self.source.frame[ENVIRONMENT] != self.target.name).any():
+                raise CampaignError(
+                    "source: expected measurements of another environment than the target "
+                    f"{self.target.name!r}, got none"
+                )
 
     def _source_left(self, state: State) -> int:
         assert isinstance(self.source, Survey)

@@ -61,6 +61,8 @@ class Survey:
     ------
     CampaignError, ConfigurationError
         If there is no configuration, or one is outside the space.
+    TableError
+        If a metric is none, or has the name of an option or of another one.
     """
 
     space: ConfigSpace
@@ -76,6 +78,7 @@ class Survey:
         canonical = self.space.records(self.space.frame(self.configurations))
         object.__setattr__(self, "configurations", tuple(canonical))
         object.__setattr__(self, "metrics", tuple(self.metrics))
+        self.table(self.start())
 
     @property
     def environments(self) -> tuple[Environment, ...]:

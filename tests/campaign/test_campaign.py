@@ -238,14 +238,18 @@ def test_a_model_of_ones_own_does_not_come_back(rehearsal):
         ({"seed": -1}, "seed must be"),
         ({"seed": 2**64}, r"seed must be below 2\*\*64"),
         ({"replicates": "no"}, "replicates must be true or false, got 'no'"),
+        ({"source": "one-core.parquet"}, "source: expected a MeasurementTable, a Survey or None"),
+        ({"metrics": ["latency"]}, r"metrics: expected a list such as \[Metric"),
+        ({"metrics": "latency"}, r"metrics: expected a list such as \[Metric"),
         ({"budget": 5}, r"budget: expected Budget\(\.\.\.\), got 5"),
         ({"model": "TransferGP"}, "model: expected a recipe, such as .*, got 'TransferGP'"),
         ({"acquisition": "EI"}, "acquisition: expected a recipe, such as .*, got 'EI'"),
     ],
 )
 def test_malformed_campaigns_are_refused(rehearsal, changes, message):
+    arguments = {"space": rehearsal.SPACE, "target": rehearsal.TARGET, "metric": "latency"}
     with pytest.raises(CampaignError, match=message):
-        rehearsal.campaign(**changes)
+        Campaign(**{**arguments, "metrics": rehearsal.METRICS, **changes})
 
 
 def test_an_acquisition_that_the_model_cannot_serve_is_refused_before_anything_is_paid(rehearsal):
@@ -263,7 +267,9 @@ def test_an_acquisition_that_the_model_cannot_serve_is_refused_before_anything_i
 
 def test_what_does_not_fit_the_source_is_refused_at_once(rehearsal):
     plan = rehearsal.campaign()
+    energy = replace(plan.source, metrics=rehearsal.METRICS[1:])
     for changes, error, message in (
+        ({"source": energy}, CampaignError, "survey of the source does not measure 'latency'"),
         ({"metric": "power"}, CampaignError, "unknown metric 'power'"),
         (
             {"target": "all-cores"},
@@ -388,3 +394,12 @@ def test_a_frame_serves_as_a_list_of_configurations(rehearsal):
             rehearsal.campaign(candidates=wrong)
         with pytest.raises(ConfigurationError):
             replace(rehearsal.survey(), configurations=wrong)
+
+
+def test_a_metric_that_would_share_a_column_is_refused(rehearsal):
+    for name in ("threads", "latency", "status"):
+        metrics = [*rehearsal.METRICS, Metric(name, "s")]
+        with pytest.raises(TableError, match=f"{name}.*(in one role|of every table)"):
+            Campaign(rehearsal.SPACE, rehearsal.TARGET, "latency", metrics)
+        with pytest.raises(TableError, match=f"{name}.*(in one role|of every table)"):
+            replace(rehearsal.survey(), metrics=metrics)
