@@ -26,8 +26,10 @@ class Outlook:
     rng : the only source of randomness
     belief : the joint posterior at the n points, on the transformed scale; None when
         there is no model yet
-    best : the incumbent's value on that scale, the best posterior mean of what was measured
+    best : the incumbent's value on that scale, the best posterior mean of what was measured, or
+        is taken to have been since it is pending or chosen already; None while there is nothing
     maximize : whether larger values of the metric are better
+    eligible : (n,), which points may be chosen; all of them unless given
     """
 
     weights: np.ndarray
@@ -35,6 +37,7 @@ class Outlook:
     belief: Posterior | None = None
     best: float | None = None
     maximize: bool = False
+    eligible: np.ndarray | None = None
 
     @property
     def size(self) -> int:

@@ -18,7 +18,9 @@ class ExpectedImprovement:
     The incumbent is the best posterior mean among what was measured (the plug-in rule of
     Picheny, Wagner and Ginsbourger, 2013), since the best measured value of a noisy
     metric is a lucky one; before anything was measured, the best posterior mean of
-    the pool. Scores are relative to the pool's largest, so they never all underflow.
+    the pool. In a batch, what is pending or was chosen before counts with its mean, too
+    (the kriging believer of Ginsbourger, Le Riche and Carraro, 2010). Scores are relative to
+    the largest of what may be chosen, so those never all underflow; none is above 1.
     """
 
     needs_posterior: ClassVar[bool] = True
@@ -29,8 +31,11 @@ class ExpectedImprovement:
         mean = sign * posterior.mean
         best = mean.max() if outlook.best is None else sign * outlook.best
         log_score = log_expected_improvement(mean - best, np.sqrt(posterior.variance))
-        top = log_score.max()
-        return np.exp(log_score - top) if np.isfinite(top) else np.zeros(outlook.size)
+        eligible = slice(None) if outlook.eligible is None else outlook.eligible
+        top = log_score[eligible].max()
+        if not np.isfinite(top):
+            return np.zeros(outlook.size)
+        return np.exp(np.minimum(log_score - top, 0.0))
 
 
 def log_expected_improvement(gain: np.ndarray, std: np.ndarray) -> np.ndarray:

@@ -85,18 +85,18 @@ def propose(
     if feasibility is not None:
         success = feasibility.probability(pool.configurations)
     belief = _belief(acquisition, fitted, pool)
-    best, maximize = None, fitted is not None and fitted.metric.direction == "maximize"
-    if belief is not None and known:
-        means = belief.mean[pool.positions(known)]
-        best = float(means.max() if maximize else means.min())
+    maximize = fitted is not None and fitted.metric.direction == "maximize"
+    believed = pool.positions({**known, **awaited})
     for position in pool.positions(awaited):
         belief = belief and belief.measured(position)
     eligible, chosen = pool.eligible.copy(), []
     while len(chosen) < n and eligible.any():
-        outlook = Outlook(pool.weights * success, rng, belief, best, maximize)
-        utility = acquisition.score(outlook) * success
-        pick = _argmax(utility, _promising(eligible, success), rng)
+        promising = _promising(eligible, success)
+        best = _incumbent(belief, believed, maximize)
+        outlook = Outlook(pool.weights * success, rng, belief, best, maximize, promising)
+        pick = _argmax(acquisition.score(outlook) * success, promising, rng)
         eligible[pick] = replicates
+        believed.append(pick)
         belief = belief and belief.measured(pick)
         chosen.append(pool.configurations[pick])
     return chosen
@@ -112,6 +112,14 @@ def _belief(acquisition: Acquisition, fitted: Fitted | None, pool: Pool) -> Post
             f"as TransferGP, got {got}; use RandomSampling without one"
         )
     return fitted.posterior(pool.configurations)
+
+
+def _incumbent(belief: Posterior | None, believed: list[int], maximize: bool) -> float | None:
+    """The best posterior mean of the points that were measured or are taken to have been."""
+    if belief is None or not believed:
+        return None
+    means = belief.mean[believed]
+    return float(means.max() if maximize else means.min())
 
 
 def _promising(eligible: np.ndarray, success: np.ndarray) -> np.ndarray:

@@ -19,6 +19,9 @@ class IntegratedVariance:
 
         score_j = sum_i weight_i c_ij^2 / (v_j + noise_j)
 
+    A mixture comes as the Gaussian with its mean and covariance, and the reduction is exact for
+    that: how a value would change the mixture's weights is left out.
+
     Active learning Cohn; Cohn, Ghahramani and Jordan (1996), and Seo, Wallat, Graepel
     and Obermayer (2000, equation 8) for Gaussian processes.
     """

@@ -32,7 +32,7 @@ class Budget:
     seconds : wall clock inside measurements, summed over every session; the
         measurement that crosses the limit is finished
     error_percent : stop as soon as the model expects a mean absolute percentage error
-        this small, and at least 8 measurements are in
+        this small, and at least 8 measurements that did not fail are in
 
     Raises
     ------
@@ -56,14 +56,21 @@ class Budget:
                 raise CampaignError(f"budget: {name} must be a positive {kind}, got {limit!r}")
 
     def reached(
-        self, measurements: int, seconds: float, error_percent: float | None
+        self,
+        measurements: int,
+        seconds: float,
+        error_percent: float | None,
+        failures: int = 0,
     ) -> Stop | None:
-        """The first limit that is reached, if any; `error_percent` is None while unknown."""
+        """The first limit that is reached, if any; `error_percent` is None while unknown.
+
+        `failures` are those of the measurements that taught nothing of the metric.
+        """
         if self.measurements is not None and measurements >= self.measurements:
             return Stop.MEASUREMENTS
         if self.seconds is not None and seconds >= self.seconds:
             return Stop.SECONDS
         if self.error_percent is None or error_percent is None:
             return None
-        believed = measurements >= MIN_MEASUREMENTS_FOR_ACCURACY
+        believed = measurements - failures >= MIN_MEASUREMENTS_FOR_ACCURACY
         return Stop.ACCURACY if believed and error_percent <= self.error_percent else None

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from bayestl.acquisition.acquisition import Acquisition
 from bayestl.acquisition.variance import IntegratedVariance
 from bayestl.campaign.budget import Budget, Stop
 from bayestl.campaign.plain_table import table_from_dict, table_to_dict
-from bayestl.campaign.plan import Belief, check_measurement
+from bayestl.campaign.plan import Belief, check_count, check_measurement
 from bayestl.campaign.recipes import acquisition_recipe, model_recipe, recipe_to_dict
 from bayestl.campaign.state import State, Trial
 from bayestl.campaign.survey import Survey
@@ -33,7 +33,7 @@ from bayestl.data.sampling import candidates, sample
 from bayestl.data.space import ConfigSpace, Configuration
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
 from bayestl.errors import CampaignError, FitError, NoCandidateLeft
-from bayestl.models.model import Fitted, Model, Refits
+from bayestl.models.model import Configs, Fitted, Model, Refits
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,21 @@ class Campaign:
     initial : how many configurations to measure before the model is asked: the default
         configuration first, which everything is compared with, then a Sobol sample
     batch : how many configurations to choose between two fits
-    candidates : the size of the pool that is scored, over which the accuracy is stated; or
-        the pool itself, where only some configurations may be measured
+    candidates : the size of the pool that is chosen from, over which the accuracy is stated; of
+        more than `acquisition.pool.MAX_POOL` a new random subset is scored at every step; or
+        the pool itself, a list or a frame, where only some configurations may be measured
     replicates : whether a configuration may be chosen again
     seed : of the sample, the fits and the choices
 
     Raises
     ------
     CampaignError
-        If the metric is not measured, a count is not positive, or the source is the target:
-        a survey of it, or a table without a row of another environment.
+        If a part is of another kind, the metric is not measured in the target or in the survey of
+        the source, a count is not positive, the model has not the posterior
+        that the acquisition needs, or the source is the target: a survey of it, or a table
+        without a row of another environment.
     SpaceError, TableError
-        If the source has other options or units.
+        If the source has other options or units, or a metric the name of an option.
     """
 
     space: ConfigSpace
@@ -77,7 +80,7 @@ class Campaign:
     budget: Budget = field(default_factory=Budget)
     initial: int = 3
     batch: int = 1
-    candidates: int | Sequence[Configuration] = 1_000
+    candidates: int | Configs = 1_000
     replicates: bool = False
     seed: int = 0
 
@@ -93,30 +96,34 @@ class Campaign:
             value = getattr(self, name)
             if not hasattr(value, method):
                 raise CampaignError(f"{name}: expected a recipe, such as {example}, got {value!r}")
+        if self.acquisition.needs_posterior and not _may_have_posterior(self.model):
+            raise CampaignError(
+                f"{type(self.acquisition).__name__} expected a model with a joint posterior, such "
+                f"as TransferGP, got {self.model!r}; use RandomSampling as acquisition with it"
+            )
         object.__setattr__(self, "metrics", tuple(self.metrics))
+        if not all(isinstance(metric, Metric) for metric in self.metrics):
+            raise CampaignError(
+                f"metrics: expected a list such as [Metric('latency', 'ms')], got {self.metrics!r}"
+            )
         known = [metric.name for metric in self.metrics]
         if self.metric not in known:
             raise CampaignError(f"unknown metric {self.metric!r}; expected one of {known}")
         counts = {"initial": 1, "batch": 1, "candidates": 2, "seed": 0}
-        if isinstance(self.candidates, Sequence) and len(self.candidates):
-            pool = tuple(self.space.configuration(c) for c in self.candidates)
-            object.__setattr__(self, "candidates", pool)
+        given = self.candidates
+        if isinstance(given, (list, tuple, pd.DataFrame)) and len(given):
+            pool = self.space.records(self.space.frame(given))
+            object.__setattr__(self, "candidates", tuple(pool))
             del counts["candidates"]
         for name, least in counts.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise CampaignError(f"{name} must be a whole number >= {least}, got {value!r}")
-        if isinstance(self.source, Survey) and self.source.environment.name == self.target.name:
-            raise CampaignError(
-                f"the source and the target are both named {self.target.name!r}; rename one"
-            )
-        if isinstance(self.source, MeasurementTable):
-            self.source.metric(self.metric)
-            if not (self.source.frame[ENVIRONMENT] != self.target.name).any():
-                raise CampaignError(
-                    "source: expected measurements of another environment than the target "
-                    f"{self.target.name!r}, got none"
-                )
+        if self.seed >= _SEEDS:
+            raise CampaignError(f"seed must be below 2**64, got {self.seed}")
+        if not isinstance(self.replicates, bool):
+            raise CampaignError(f"replicates must be true or false, got {self.replicates!r}")
+        self._check_source()
         self.table(self.start())
 
     @property
@@ -143,7 +150,13 @@ class Campaign:
 
         Depends on the campaign and the state alone; `belief` spares a fit that the
         caller has done already.
+
+        Raises
+        ------
+        CampaignError
+            If n is no whole number of 1 or more.
         """
+        check_count(n)
         if isinstance(self.source, Survey) and self._source_left(state):
             return self.source.ask(state, min(n, self._source_left(state)))
         chosen = self._initial(state, n)
@@ -196,7 +209,7 @@ class Campaign:
 
     def believe(self, state: State, previous: Belief | None = None) -> Belief:
         """The fitted model and its expected error, once the initial trials are settled."""
-        if len(state.settled_in(self.target.name)) < self.initial or not self._learns(state):
+        if not self._learns(state) or self._initial_left(state):
             return Belief()
         try:
             fitted = self.fit(state, None if previous is None else previous.fitted)
@@ -207,8 +220,8 @@ class Campaign:
     def stop(self, state: State, belief: Belief) -> Stop | None:
         """The limit of the budget that is reached, or None."""
         name = self.target.name
-        settled, seconds = len(state.settled_in(name)), state.seconds_in(name)
-        return self.budget.reached(settled, seconds, belief.error_percent)
+        settled, failures = len(state.settled_in(name)), len(state.failed_in(name))
+        return self.budget.reached(settled, state.seconds_in(name), belief.error_percent, failures)
 
     def turn(self, state: State) -> int:
         """A batch, or what the budget still allows."""
@@ -270,11 +283,44 @@ class Campaign:
 
     def _plain_candidates(self) -> int | list[Configuration]:
         given = self.candidates
-        return given if isinstance(given, int) else [dict(c) for c in given]
+        return given if isinstance(given, int) else self.space.records(self.pool())
+
+    def _check_source(self) -> None:
+        """Refuse a source that is of another kind, or tells nothing of the metric elsewhere."""
+        if not isinstance(self.source, (MeasurementTable, Survey, type(None))):
+            raise CampaignError(
+                f"source: expected a MeasurementTable, a Survey or None, got {self.source!r}"
+            )
+        if isinstance(self.source, Survey):
+            surveyed = [metric.name for metric in self.source.metrics]
+            if self.metric not in surveyed:
+                raise CampaignError(
+                    f"the survey of the source does not measure {self.metric!r}; expected it among "
+                    f"{surveyed}"
+                )
+            if self.source.environment.name == self.target.name:
+                raise CampaignError(
+                    f"the source and the target are both named {self.target.name!r}; rename one"
+                )
+        if isinstance(self.source, MeasurementTable):
+            self.source.metric(self.metric)
+            if not (self.source.frame[ENVIRONMENT] != self.target.name).any():
+                raise CampaignError(
+                    "source: expected measurements of another environment than the target "
+                    f"{self.target.name!r}, got none"
+                )
 
     def _source_left(self, state: State) -> int:
         assert isinstance(self.source, Survey)
         return self.source.total - len(state.trials_in(self.source.environment.name))
+
+    def _initial_left(self, state: State) -> bool:
+        """Whether an initial trial is yet to be measured; a small space has fewer of them."""
+        if len(state.settled_in(self.target.name)) >= self.initial:
+            return False
+        if isinstance(self.source, Survey) and self._source_left(state):
+            return True
+        return bool(state.pending or self._sample(state, 1))
 
     def _learns(self, state: State) -> bool:
         """Whether there is anything to fit; until then the sample goes on."""
@@ -344,7 +390,22 @@ class Campaign:
 _LARGEST_SPREAD = 30.0
 """Of a logarithm: with a larger one an expected error would be no number."""
 
+_SEEDS = 2**64
+"""How many seeds there are that every generator takes."""
+
 _PLAIN = ("initial", "batch", "replicates", "seed")
+
+
+def _may_have_posterior(model: Model) -> bool:
+    """Whether what the recipe's `fit` is declared to return has one; what is not said may be.
+
+    Asked before anything is measured, for which a first fit would be too late.
+    """
+    try:
+        fitted = get_type_hints(model.fit).get("return", Fitted)
+    except NameError:  # a type that is there for a checker alone
+        return True
+    return fitted is Fitted or hasattr(fitted, "posterior")
 
 
 def plan_from_dict(values: Mapping[str, Any]) -> Campaign | Survey:

@@ -36,7 +36,10 @@ from bayestl.measure.runner import Runner
 
 @dataclass(frozen=True)
 class Result:
-    """How a session ended."""
+    """How a session ended: why, with what, and what is believed after all of it.
+
+    Nothing is believed where Ctrl-C ended it.
+    """
 
     reason: Stop
     state: State
@@ -62,11 +65,11 @@ def run(
         If the store is in use, damaged or full, or holds another plan under this name.
         Whatever was reported as measured is in it.
     CampaignError
-        If the runner does not measure what the campaign learns.
+        If the runner does not measure what the campaign learns, or one of them is of another kind.
     EngineError, NetworkError, UnknownEnvironment
         From the runner, for what is wrong with the environment. The trial stays pending.
     """
-    _check_metric(plan, runner)
+    _check_parts(plan, runner, store)
     with store.claim():
         session = _Session(plan, runner, store, name, _Reporter(observer))
         state = session.begin()
@@ -136,13 +139,16 @@ class _Session:
         """Measure until the plan stops."""
         belief = Belief()
         while True:
-            if not state.pending:
+            within = bool(state.pending)
+            if not within:
                 belief = self._learn(state, belief)
-            reason = self.plan.stop(state, belief)
-            if reason is None and not state.pending:
+            # Within a batch the belief is older than the state, and a resumed session has none.
+            reason = self.plan.stop(state, Belief() if within else belief)
+            if reason is None and not within:
                 state = self._propose(state, belief)
                 reason = None if state.pending else Stop.EXHAUSTED
             if reason is not None:
+                belief = self._learn(state, belief) if within else belief
                 self.report(Stopped(reason, state))
                 return Result(reason, state, belief)
             state = self._measure(state, state.pending[0])
@@ -178,13 +184,12 @@ class _Session:
         for now in found:
             then = before.get(now.name, now)
             if then.fingerprint != now.fingerprint:
-                changed = [key for key, v in now.to_dict().items() if v != then.to_dict()[key]]
+                old, new = then.to_dict(), now.to_dict()
+                changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
                 self.report(
                     Warned(
                         f"environment {now.name!r} has changed since it was last measured: "
-                        + "; ".join(
-                            f"{k}: {getattr(then, k)} -> {getattr(now, k)}" for k in changed
-                        )
+                        + "; ".join(f"{k}: {old.get(k)} -> {new.get(k)}" for k in changed)
                     )
                 )
 
@@ -209,7 +214,14 @@ class _Reporter:
             )
 
 
-def _check_metric(plan: Plan, runner: Runner) -> None:
+def _check_parts(plan: Plan, runner: Runner, store: Store) -> None:
+    for name, value, method, example in (
+        ("plan", plan, "ask", "a Campaign or a Survey"),
+        ("runner", runner, "run", "a runner, such as LocalRunner()"),
+        ("store", store, "claim", "a store, such as SQLiteStore('campaign.db')"),
+    ):
+        if not hasattr(value, method):
+            raise CampaignError(f"{name}: expected {example}, got {value!r}")
     known = [metric.name for metric in runner.metrics]
     if isinstance(plan, Campaign) and plan.metric not in known:
         raise CampaignError(

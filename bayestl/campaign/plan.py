@@ -88,19 +88,41 @@ class Plan(Protocol):
         ...
 
 
-def check_measurement(measurement: Measurement, *needed: str) -> None:
-    """Refuse a measurement that says it is ok and has no finite value.
+def check_count(n: int) -> None:
+    """Refuse to be asked for anything but one trial or more.
 
     Raises
     ------
     CampaignError
-        If a needed metric is missing, there is no value at all, or one is not finite.
+        If n is no whole number, or below 1.
     """
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise CampaignError(f"expected to be asked for a whole number of trials >= 1, got {n!r}")
+
+
+def check_measurement(measurement: Measurement, *needed: str) -> None:
+    """Refuse what is no measurement, or one that says it is ok and has no finite value.
+
+    Raises
+    ------
+    CampaignError
+        If a needed metric is missing, there is no value at all, or one is no finite number; or
+        if the seconds are none, or below zero.
+    """
+    if not isinstance(measurement, Measurement):
+        raise CampaignError(
+            "expected a Measurement(configuration, environment, status, values), got "
+            f"{measurement!r}"
+        )
+    if not (_finite(measurement.seconds) and measurement.seconds >= 0):
+        raise CampaignError(
+            f"expected seconds of zero or more that a measurement took, got {measurement.seconds!r}"
+        )
     if not measurement.ok:
         return
     values = measurement.values
     missing = [name for name in needed if name not in values]
-    wrong = {name: value for name, value in values.items() if not math.isfinite(value)}
+    wrong = {name: value for name, value in values.items() if not _finite(value)}
     if missing or wrong or not values:
         readings = measurement.provenance.get("readings", {})
         whys = {name: readings[name]["source"] for name in missing if name in readings}
@@ -111,3 +133,11 @@ def check_measurement(measurement: Measurement, *needed: str) -> None:
             f"expected a finite value of {', '.join(needed) or 'some metric'} from a measurement "
             f"that is ok, got {dict(values)}; a failure needs a status that says so"
         )
+
+
+def _finite(value: Any) -> bool:
+    """Whether it is a number, such as NumPy's or torch's, and a finite one."""
+    try:
+        return not isinstance(value, bool) and math.isfinite(value)
+    except TypeError:
+        return False

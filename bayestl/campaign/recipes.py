@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, is_dataclass
 from importlib import import_module
 from typing import Any
 
@@ -64,7 +64,17 @@ def acquisition_recipe(description: str | Mapping[str, Any]) -> Acquisition:
 
 
 def recipe_to_dict(recipe: Any) -> dict[str, Any]:
-    """A recipe's name and parameters as plain JSON values."""
+    """A recipe's name and parameters as plain JSON values.
+
+    Raises
+    ------
+    SpecificationError
+        If it is no dataclass, whose fields are its parameters.
+    """
+    if not is_dataclass(recipe):
+        raise SpecificationError(
+            f"expected a recipe that is a dataclass, whose fields a store can keep, got {recipe!r}"
+        )
     values = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.init}
     return {"name": type(recipe).__name__, **{name: _plain(v) for name, v in values.items()}}
 
@@ -83,7 +93,8 @@ def _recipe(what: str, homes: Mapping[str, str], description: str | Mapping[str,
     for key, value in values.items():
         if key not in known:
             raise SpecificationError(
-                f"{what} {name} has no parameter {key!r}; expected one of {', '.join(known)}"
+                f"{what} {name} has no parameter {key!r}; expected one of "
+                f"{', '.join(known) or 'none'}"
             )
         if known[key].type == _NESTED:
             values[key] = model_recipe(value)

@@ -62,6 +62,11 @@ class State:
         settled = self._settled
         return tuple(t for t in self.trials_in(environment) if t.number in settled)
 
+    def failed_in(self, environment: str) -> tuple[Trial, ...]:
+        """The settled trials in that environment of which no attempt was ok."""
+        ok = {attempt.number for attempt in self.attempts if attempt.measurement.ok}
+        return tuple(t for t in self.settled_in(environment) if t.number not in ok)
+
     def measurements_in(self, environment: str) -> tuple[Measurement, ...]:
         """Every measurement in that environment, disturbed ones included, in order."""
         everything = (attempt.measurement for attempt in self.attempts)
@@ -83,9 +88,11 @@ class State:
         Raises
         ------
         CampaignError
-            If the trial was never proposed, is settled already, or is another
-            configuration or environment than the measurement's.
+            If the number is none, the trial was never proposed, is settled already, or is
+            another configuration or environment than the measurement's.
         """
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise CampaignError(f"expected the number of a trial, got {number!r}")
         if not 1 <= number <= len(self.trials):
             raise CampaignError(
                 f"unknown trial {number}: {len(self.trials)} have been proposed; ask first"

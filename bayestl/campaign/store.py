@@ -79,8 +79,8 @@ class Store(Protocol):
         Raises
         ------
         StoreError
-            If a record is there already or is not plain, and for a full disk, a missing
-            permission, or whatever else keeps it from the disk.
+            If a record is there already or is not plain, the name is no text, and for a full
+            disk, a missing permission, or whatever else keeps it from the disk.
         """
         ...
 
@@ -159,6 +159,7 @@ class SQLiteStore:
             ).fetchone()
             sequence, checksum = last or (0, "")
             for record in records:
+                _check_columns(name, record)
                 sequence += 1
                 content = (sequence, name, record.kind, record.number, record.attempt, at)
                 row = (*content, _json(name, record))
@@ -216,6 +217,19 @@ def _checksum(before: str, row: tuple[Any, ...]) -> str:
     """Of a row and, through the checksum before it, of all earlier ones."""
     content = json.dumps([before, *row], default=repr)
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+
+def _check_columns(name: str, record: Record) -> None:
+    """Refuse what SQLite would store as another value than the one that the checksum is over."""
+    for what, value, kind in (
+        ("a log's name", name, str),
+        ("a record's kind", record.kind, str),
+        ("a record's number", record.number, int),
+        ("a record's attempt", record.attempt, int),
+    ):
+        if type(value) is not kind or value == "":
+            expected = "text" if kind is str else "a whole number"
+            raise StoreError(f"expected {what} as {expected}, got {value!r}")
 
 
 def _json(name: str, record: Record) -> str:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from bayestl.campaign.budget import Stop
-from bayestl.campaign.plan import Belief, check_measurement
+from bayestl.campaign.plan import Belief, check_count, check_measurement
 from bayestl.campaign.state import State, Trial
 from bayestl.data.environment import Environment
 from bayestl.data.measurement import Measurement, Metric
 from bayestl.data.space import ConfigSpace, Configuration
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import CampaignError
+from bayestl.models.model import Configs
 
 
 def interleaved(
@@ -53,32 +54,41 @@ class Survey:
     space : the options
     environment : where
     metrics : what is measured; one that a measurement lacks is NaN in the table
-    configurations : what; a configuration given twice is measured twice
+    configurations : what, as a list or a frame, such as `sample` makes; a configuration given
+        twice is measured twice
 
     Raises
     ------
     CampaignError, ConfigurationError
         If there is no configuration, or one is outside the space.
+    TableError
+        If a metric is none, or has the name of an option or of another one.
     """
 
     space: ConfigSpace
     environment: Environment
     metrics: Sequence[Metric]
-    configurations: Sequence[Configuration]
+    configurations: Configs
 
     def __post_init__(self) -> None:
         if not len(self.configurations):
             raise CampaignError("expected at least one configuration to measure, got none")
         if not len(self.metrics):
             raise CampaignError("expected at least one metric, got none")
-        canonical = tuple(self.space.configuration(c) for c in self.configurations)
-        object.__setattr__(self, "configurations", canonical)
+        canonical = self.space.records(self.space.frame(self.configurations))
+        object.__setattr__(self, "configurations", tuple(canonical))
         object.__setattr__(self, "metrics", tuple(self.metrics))
+        self.table(self.start())
 
     @property
     def environments(self) -> tuple[Environment, ...]:
         """The one environment."""
         return (self.environment,)
+
+    @property
+    def _listed(self) -> tuple[Configuration, ...]:
+        """The configurations as they are kept, whatever they were given as."""
+        return cast(tuple[Configuration, ...], self.configurations)
 
     @property
     def total(self) -> int:
@@ -105,9 +115,16 @@ class Survey:
     def ask(
         self, state: State, n: int = 1, belief: Belief | None = None
     ) -> tuple[State, list[Trial]]:
-        """The next n configurations of the list."""
+        """The next n configurations of the list.
+
+        Raises
+        ------
+        CampaignError
+            If n is no whole number of 1 or more.
+        """
+        check_count(n)
         done = len(state.trials_in(self.environment.name))
-        state = state.propose(self.configurations[done : done + n], self.environment.name)
+        state = state.propose(self._listed[done : done + n], self.environment.name)
         return state, list(state.trials_in(self.environment.name)[done:])
 
     def tell(self, state: State, number: int, measurement: Measurement) -> State:
@@ -137,7 +154,7 @@ class Survey:
             "space": self.space.to_dict(),
             "environment": self.environment.to_dict(),
             "metrics": [asdict(metric) for metric in self.metrics],
-            "configurations": [dict(configuration) for configuration in self.configurations],
+            "configurations": [dict(configuration) for configuration in self._listed],
         }
 
     @classmethod

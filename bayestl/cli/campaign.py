@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from bayestl.campaign.loop import Result
     from bayestl.campaign.store import Store
     from bayestl.data.environment import Environment
+    from bayestl.data.measurement import Metric
     from bayestl.measure.program import ProgramRunner
 
 StorePath = Annotated[Path, typer.Argument(help="The store of a campaign.")]
@@ -68,7 +70,7 @@ def run(
     runner = read_runner(specification)
     name, campaign = read_campaign(specification, runner)
     kept = SQLiteStore(store or specification.with_suffix(".db"))
-    with progress(f"campaign {name}", _unit(campaign)) as display:
+    with progress(f"campaign {name}", _metric(campaign)) as display:
         result = loop.run(campaign, runner, kept, name=name, observer=display)
     _finish(as_json, name, campaign, result, kept.path, specification)
 
@@ -110,7 +112,7 @@ def resume(
     larger = measurements is not None
     budget = replace(campaign.budget, measurements=measurements) if larger else None
     try:
-        with progress(f"campaign {name}", _unit(campaign)) as display:
+        with progress(f"campaign {name}", _metric(campaign)) as display:
             result = loop.resume(runner, kept, name=name, budget=budget, observer=display)
     except UnknownEnvironment as error:
         if specification is None:
@@ -143,13 +145,15 @@ def read_stored(store: Store, name: str | None) -> tuple[str, Campaign, History]
     ------
     StoreError
         If there is none, or several and no name; and as `Store.load`.
+    SpecificationError
+        If its model or acquisition is no recipe of bayestl.
     """
-    from bayestl.campaign.campaign import Campaign, plan_from_dict
+    from bayestl.campaign.campaign import Campaign
     from bayestl.errors import StoreError
 
     histories = {known: _history(store, known) for known in store.names()}
-    plans = {n: plan_from_dict(h.plans[-1]) for n, h in histories.items() if h.plans}
-    campaigns = {n: plan for n, plan in plans.items() if isinstance(plan, Campaign)}
+    plans = {n: h.plans[-1] for n, h in histories.items() if h.plans}
+    campaigns = {n: plan for n, plan in plans.items() if plan["kind"] == "campaign"}
     known = ", ".join(map(repr, campaigns)) or "none"
     if name is None and len(campaigns) == 1:
         (name,) = campaigns
@@ -157,7 +161,7 @@ def read_stored(store: Store, name: str | None) -> tuple[str, Campaign, History]
         raise StoreError(f"expected one campaign in the store, got {known}; choose with --name")
     if name not in campaigns:
         raise StoreError(f"the store has no campaign named {name!r}; expected one of {known}")
-    return name, campaigns[name], histories[name]
+    return name, Campaign.from_dict(campaigns[name]), histories[name]
 
 
 def _history(store: Store, name: str) -> History:
@@ -166,21 +170,23 @@ def _history(store: Store, name: str) -> History:
     return fold(store.load(name))
 
 
-def _unit(campaign: Campaign) -> str:
-    return next(metric.unit for metric in campaign.metrics if metric.name == campaign.metric)
+def _metric(campaign: Campaign) -> Metric:
+    return next(metric for metric in campaign.metrics if metric.name == campaign.metric)
 
 
 def _summary(name: str, history: History) -> dict[str, Any]:
     from bayestl.campaign.campaign import plan_from_dict
 
-    plan, state = plan_from_dict(history.plans[-1]), history.state
+    stored, state = history.plans[-1], history.state
+    # How far it has come hangs on no recipe, and one of a user's own does not come back.
+    plan = plan_from_dict({**stored, "model": "Mean", "acquisition": "RandomSampling"})
     return {
         "name": name,
-        "kind": history.plans[-1]["kind"],
+        "kind": stored["kind"],
         "measured": len(state.trials) - len(state.pending),
         "of": plan.total,
         "pending": len(state.pending),
-        "failed": sum(not attempt.measurement.ok for attempt in state.attempts),
+        "failed": sum(len(state.failed_in(e.name)) for e in plan.environments),
         "sessions": len(history.sessions),
         "seconds": sum(attempt.measurement.seconds for attempt in state.attempts),
         "environments": [environment.name for environment in plan.environments],
@@ -222,19 +228,20 @@ def _finish(
     if result.reason is Stop.INTERRUPTED:
         raise Interrupted(
             f"interrupted; {settled} measurements of {target} are in {store}, go on with: "
-            f"bayestl campaign resume {store}"
-            + (f" --specification {specification}" if specification else "")
+            f"bayestl campaign resume {quote(str(store))}"
+            + (f" --specification {quote(str(specification))}" if specification else "")
         )
     found = found_improvement(campaign, state, result.belief.fitted)
-    failures = [m for m in state.measurements_in(target) if not m.ok]
-    reasons = {m.status.value: m.message for m in failures if m.message}
-    error, unit = result.belief.error_percent, _unit(campaign)
+    failures = len(state.failed_in(target))
+    tried = state.measurements_in(target)
+    reasons = {m.status.value: m.message for m in tried if m.message and not m.ok}
+    error, unit = result.belief.error_percent, _metric(campaign).unit
     values = {
         "name": name,
         "stopped": result.reason.value,
         "target": target,
         "measurements": settled,
-        "failures": len(failures),
+        "failures": failures,
         "reasons": reasons,
         "seconds": state.seconds_in(target),
         "expected_error_percent": error,
@@ -247,7 +254,7 @@ def _finish(
     }
     rows = [
         ("stopped by", result.reason.value),
-        ("measured", f"{settled} of {target}, {len(failures)} failed"),
+        ("measured", f"{settled} of {target}, {failures} failed"),
         *((f"last {status}", message) for status, message in reasons.items()),
         ("expected error", "unknown" if error is None else f"{error:.3g} %"),
     ]
@@ -260,5 +267,5 @@ def _finish(
                 ", ".join(f"{n} = {setting(found.best[n])}" for n in found.changed) or "nothing",
             ),
         ]
-    rows += [("store", store), ("look closer", f"bayestl report {store}")]
+    rows += [("store", store), ("look closer", f"bayestl report {quote(str(store))}")]
     show(as_json, values, facts(rows))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bayestl.cli.console import Interrupted, JsonFlag, errors, facts, show, table, warn
-from bayestl.cli.progress import progress
+from bayestl.cli.progress import LATENCY, progress
 
 if TYPE_CHECKING:
     from bayestl.demo import Outcome
@@ -80,7 +80,7 @@ class _Steps(ExitStack):
         if isinstance(event, Began):
             self.close()
             errors.print(f"{event.title} ...", markup=False)
-            self.display = self.enter_context(progress(event.title, "ms"))
+            self.display = self.enter_context(progress(event.title, LATENCY))
         else:
             self.display(event)
 

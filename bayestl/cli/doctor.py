@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bayestl.cli.console import JsonFlag, facts, show, table
-from bayestl.cli.progress import Display, progress
+from bayestl.cli.progress import LATENCY, Display, progress
 
 if TYPE_CHECKING:
     from bayestl.data.measurement import Measurement
@@ -68,7 +68,7 @@ class _Counted(ExitStack):
 
     def __call__(self, measurement: Measurement, done: int) -> None:
         if self.display is None:
-            self.display = self.enter_context(progress("repeats", "ms"))
+            self.display = self.enter_context(progress("repeats", LATENCY))
         value = measurement.values.get("latency")
         note = measurement.status.value if value is None else f"{value:.4g} ms"
         bar, task = self.display.bar, self.display.task

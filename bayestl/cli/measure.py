@@ -130,7 +130,7 @@ def measure(
         configurations = interleaved(configurations, repeats, seed=seed)
     survey = Survey(space, described, runner.metrics, configurations)
     kept = SQLiteStore(store or output.with_name(f"{output.name}.db"))
-    with progress(f"measure {name}", runner.metrics[0].unit) as display:
+    with progress(f"measure {name}", runner.metrics[0]) as display:
         result = run(survey, runner, kept, name=LOG, observer=display)
     if result.reason is Stop.INTERRUPTED:
         done = len(result.state.settled_in(name))

@@ -17,16 +17,20 @@ from rich.progress import (
 from rich.text import Text
 
 from bayestl.cli.console import errors, warn
+from bayestl.data.measurement import Metric
+
+LATENCY = Metric("latency", "ms")
+"""What `demo` and `doctor` measure."""
 
 
 @contextmanager
-def progress(title: str, unit: str) -> Iterator[Display]:
+def progress(title: str, metric: Metric) -> Iterator[Display]:
     """An observer of a plan, on standard error; only warnings where that is no terminal.
 
     Parameters
     ----------
     title : what is going on
-    unit : of the plan's metric, for the last value measured
+    metric : whose last value is shown
     """
     bar = Progress(
         TextColumn("{task.description}", markup=False),
@@ -40,7 +44,7 @@ def progress(title: str, unit: str) -> Iterator[Display]:
         transient=True,
     )
     with bar:
-        yield Display(bar, title, unit)
+        yield Display(bar, title, metric)
 
 
 class Display:
@@ -50,13 +54,13 @@ class Display:
     ----------
     bar : the bar
     title : what is going on
-    unit : of the values that are shown
+    metric : whose last value is shown; other metrics may be measured with it
     """
 
-    def __init__(self, bar: Progress, title: str, unit: str) -> None:
+    def __init__(self, bar: Progress, title: str, metric: Metric) -> None:
         self.bar = bar
         self.task = bar.add_task(title, total=None, note="")
-        self.unit = unit
+        self.metric = metric
         self.last = self.error = ""
 
     def __call__(self, event: Any) -> None:
@@ -64,8 +68,8 @@ class Display:
 
         match event:
             case Measured(measurement=measurement, settled=settled, total=total):
-                value = next(iter(measurement.values.values()), None)
-                shown = measurement.status.value if value is None else f"{value:.4g} {self.unit}"
+                value, unit = measurement.values.get(self.metric.name), self.metric.unit
+                shown = measurement.status.value if value is None else f"{value:.4g} {unit}"
                 self.last = shown.strip()
                 self.bar.update(self.task, completed=settled, total=total)
             case Learnt(belief=belief) if belief.error_percent is not None:

@@ -72,6 +72,11 @@ class Measurement:
     message : for a failure, what happened
     provenance : plain JSON values that say how, when and on what
     seconds : what the whole measurement cost, wall clock
+
+    Raises
+    ------
+    TableError
+        If the status is none of `Status`; its text will do.
     """
 
     configuration: Configuration
@@ -82,6 +87,14 @@ class Measurement:
     message: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "status", Status(self.status))
+        except ValueError:
+            raise TableError(
+                f"expected one of {', '.join(Status)} as status, got {self.status!r}"
+            ) from None
 
     @property
     def ok(self) -> bool:
@@ -104,4 +117,4 @@ class Measurement:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Measurement:
         """The measurement that `to_dict` wrote."""
-        return cls(**{**values, "status": Status(values["status"])})
+        return cls(**values)

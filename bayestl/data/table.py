@@ -144,7 +144,7 @@ class MeasurementTable:
         """
         metrics = _as_metrics(metrics)
         names = _option_names(options)
-        _check_reserved([*names, *(metric.name for metric in metrics)])
+        _check_names([*names, *(metric.name for metric in metrics)])
         if not isinstance(environment, (str, Environment)):
             raise TableError(
                 "expected the column that names the environment, or one Environment of every row, "
@@ -186,8 +186,15 @@ class MeasurementTable:
         metrics: Mapping[str, str] | Sequence[Metric],
         environments: Sequence[Environment] = (),
     ) -> MeasurementTable:
-        """The table of `measurements`; a metric that one of them lacks is NaN there."""
+        """The table of `measurements`; a metric that one of them lacks is NaN there.
+
+        Raises
+        ------
+        TableError
+            If there is no metric, or a name is used twice or is a column of every table.
+        """
         metrics = _as_metrics(metrics)
+        _check_names([*space.names, *(metric.name for metric in metrics)])
         frame = space.frame([m.configuration for m in measurements])
         frame[ENVIRONMENT] = [m.environment for m in measurements]
         frame[STATUS] = [m.status.value for m in measurements]
@@ -483,12 +490,22 @@ def _option_names(options: ConfigSpace | Sequence[str] | Mapping[str, Option | N
     return list(options.names if isinstance(options, ConfigSpace) else options)
 
 
-def _check_reserved(names: Sequence[str]) -> None:
+def _check_names(names: Sequence[str]) -> None:
+    """Refuse options and metrics that would share a column, or take one of every table."""
+    _refuse_repeated({name for name in names if names.count(name) > 1})
     for name in names:
         if name in _RESERVED:
             raise TableError(
                 f"{name!r} is a column of every table; rename the option or metric of that name"
             )
+
+
+def _refuse_repeated(names: set[str]) -> None:
+    if names:
+        raise TableError(
+            f"duplicate column {', '.join(map(repr, sorted(names)))}: each may appear once, in one "
+            "role"
+        )
 
 
 def _check_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> None:
@@ -498,13 +515,9 @@ def _check_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> None:
         )
     if frame.empty:
         raise TableError("expected at least one measurement, got an empty table")
-    repeated = sorted(
+    _refuse_repeated(
         {name for name in wanted if list(frame.columns).count(name) > 1 or wanted.count(name) > 1}
     )
-    if repeated:
-        raise TableError(
-            f"duplicate column {', '.join(map(repr, repeated))}: each may appear once, in one role"
-        )
     missing = [name for name in wanted if name not in frame.columns]
     if missing:
         hint = "; say which column names the environment" if ENVIRONMENT in missing else ""

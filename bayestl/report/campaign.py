@@ -228,7 +228,8 @@ def _lede(
         error = _error(_own(predictions, campaign))
         if error is not None:
             text += f" let {name} predict {metric.name} to within {number(error)} % on average"
-    if improvement is not None and (gain := improvement.gain(metric)) > 1:
+    gain = None if improvement is None else improvement.gain(metric)
+    if gain is not None and gain > 1:
         text += f"; the best configuration found is {number(gain)} times better than the default"
     return text + "."
 

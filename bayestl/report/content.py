@@ -39,8 +39,13 @@ class Improvement:
         """The options in which the two differ."""
         return tuple(n for n in self.default if self.default[n] != self.best.get(n))
 
-    def gain(self, metric: Metric) -> float:
-        """How many times better the best is: above 1 is an improvement."""
+    def gain(self, metric: Metric) -> float | None:
+        """How many times better the best is: above 1 is an improvement.
+
+        None where a value is not positive, so that a ratio means nothing.
+        """
+        if min(self.default_value, self.best_value) <= 0:
+            return None
         return (self.default_value / self.best_value) ** metric.sign
 
 

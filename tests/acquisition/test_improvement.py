@@ -66,3 +66,14 @@ def test_no_improvement_anywhere_scores_zero():
     posterior = Posterior(np.array([1.0, 2.0]), np.zeros((2, 2)), np.zeros(2))
     outlook = Outlook(np.ones(2), np.random.default_rng(0), posterior, best=0.5)
     np.testing.assert_array_equal(ExpectedImprovement().score(outlook), 0.0)
+
+
+def test_what_may_not_be_chosen_drowns_nothing():
+    """The first point is so much better that, beside it, all others would underflow to a tie."""
+    posterior = Posterior(np.array([0.0, 7.0, 5.0, 6.0]), np.diag([1.0, *[1e-4] * 3]), np.zeros(4))
+    eligible = np.array([False, True, True, True])
+    outlook = Outlook(np.ones(4), np.random.default_rng(0), posterior, 0.0, eligible=eligible)
+    scores = ExpectedImprovement().score(outlook)
+    assert np.isfinite(scores).all()
+    assert int(np.where(eligible, scores, -1).argmax()) == 2
+    assert np.sort(scores[eligible])[-2] < 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bayestl.acquisition import pool as pool_module
 from bayestl.acquisition.feasibility import Feasibility
-from bayestl.acquisition.improvement import ExpectedImprovement
+from bayestl.acquisition.improvement import ExpectedImprovement, log_expected_improvement
 from bayestl.acquisition.propose import propose
 from bayestl.acquisition.uninformed import RandomSampling
 from bayestl.acquisition.variance import IntegratedVariance, PosteriorVariance
@@ -249,6 +249,34 @@ def test_the_incumbent_is_the_best_that_was_measured_and_did_not_fail(
     assert recorder.outlook.maximize == (direction == "maximize")
     propose(recorder, grid_gp(direction), candidates)
     assert recorder.outlook.best is None
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_a_batch_that_improves_takes_its_choices_for_measured(
+    space, grid_gp, candidates, direction
+):
+    """Brute force: each choice, and what is pending, comes back with the value that is expected."""
+    records, sign = space.records(candidates), 1 if direction == "maximize" else -1
+    posterior = grid_gp(direction).posterior(candidates)
+    measured, pending, expected = [2], [7], []
+    for _ in range(4):
+        known = [*measured, *pending, *expected]
+        belief = posterior
+        for position in [*pending, *expected]:
+            belief = belief.measured(position)
+        gain = sign * belief.mean - (sign * belief.mean[known]).max()
+        score = log_expected_improvement(gain, np.sqrt(belief.variance))
+        score[known] = -np.inf
+        expected.append(int(score.argmax()))
+    got = propose(
+        ExpectedImprovement(),
+        grid_gp(direction),
+        candidates,
+        n=4,
+        measured=[records[i] for i in measured],
+        pending=[records[i] for i in pending],
+    )
+    assert got == [records[i] for i in expected]
 
 
 def test_success_weighs_utilities_and_what_knowledge_is_worth(space, grid_gp, candidates):

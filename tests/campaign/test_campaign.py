@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bayestl.acquisition.variance import PosteriorVariance
 from bayestl.campaign.budget import Budget, Stop
 from bayestl.campaign.campaign import Campaign, expected_error, plan_from_dict
 from bayestl.campaign.plan import Belief
@@ -20,7 +21,13 @@ from bayestl.data.measurement import Measurement, Metric, Status
 from bayestl.data.options import Boolean, Categorical
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
-from bayestl.errors import CampaignError, SpaceError, SpecificationError, TableError
+from bayestl.errors import (
+    CampaignError,
+    ConfigurationError,
+    SpaceError,
+    SpecificationError,
+    TableError,
+)
 
 
 def go(rehearsal, plan, steps: int, n: int = 1) -> State:
@@ -85,7 +92,43 @@ def test_a_measurement_of_something_else_is_refused(rehearsal):
         plan.tell(state, trial.number, rehearsal.formula(trial.configuration, "one-core"))
 
 
-@pytest.mark.parametrize("values", [{}, {"latency": float("nan")}, {"energy": 1.0}])
+@pytest.mark.parametrize("n", [0, -1, 1.5, True, "1"])
+def test_what_is_no_number_of_trials_is_not_asked_for(rehearsal, n):
+    for plan in (rehearsal.campaign(source=None), rehearsal.campaign(), rehearsal.survey()):
+        with pytest.raises(CampaignError, match="whole number of trials >= 1, got"):
+            plan.ask(plan.start(), n)
+
+
+def test_what_is_no_measurement_is_not_told(rehearsal):
+    plan = rehearsal.campaign(source=None)
+    state, (trial,) = plan.ask(plan.start())
+    told = rehearsal.formula(trial.configuration, "all-cores")
+    for number in ("1", 1.0, True, None):
+        with pytest.raises(CampaignError, match="expected the number of a trial"):
+            plan.tell(state, number, told)
+    for wrong in (None, 3.2, told.to_dict()):
+        with pytest.raises(CampaignError, match="expected a Measurement"):
+            plan.tell(state, 1, wrong)
+    for seconds in (-1.0, float("nan"), None):
+        with pytest.raises(CampaignError, match="expected seconds of zero or more"):
+            plan.tell(state, 1, replace(told, seconds=seconds))
+    for value in (np.float32(2.5), np.array(2.5), 2):
+        state_after = plan.tell(state, 1, replace(told, values={"latency": value}))
+        assert plan.table(state_after).frame["latency"].tolist() == [float(value)]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"latency": float("nan")},
+        {"energy": 1.0},
+        {"latency": "1.0"},
+        {"latency": None},
+        {"latency": [1.0, 2.0]},
+        {"latency": True},
+    ],
+)
 def test_ok_without_a_finite_value_is_refused(rehearsal, values):
     plan = rehearsal.campaign(source=None)
     state, (trial,) = plan.ask(plan.start())
@@ -142,6 +185,29 @@ def test_where_everything_fails_the_sample_goes_on_until_nothing_is_left(rehears
     assert plan.believe(state).fitted is None
 
 
+@pytest.mark.parametrize(("replicates", "count"), [(False, 2), (True, 7)])
+def test_a_space_smaller_than_the_initial_sample_is_learnt(rehearsal, replicates, count):
+    plan = Campaign(
+        ConfigSpace({"spin": Boolean()}),
+        rehearsal.TARGET,
+        "latency",
+        rehearsal.METRICS,
+        model=model_recipe("TargetOnlyGP"),
+        acquisition=PosteriorVariance(),
+        budget=Budget(7),
+        replicates=replicates,
+    )
+    state = plan.start()
+    for _ in range(7):
+        state, trials = plan.ask(state)
+        for trial in trials:
+            values = {"latency": 2.0 + trial.configuration["spin"]}
+            told = Measurement(trial.configuration, "all-cores", Status.OK, values)
+            state = plan.tell(state, trial.number, told)
+    assert len(state.trials) == count
+    assert plan.believe(state).fitted.diagnostics.n_target == count
+
+
 def test_a_plan_comes_back_from_json(rehearsal):
     surveyed = rehearsal.campaign(model=model_recipe({"name": "RandomForest", "trees": 7}))
     state = go(rehearsal, surveyed.source, 6)
@@ -168,20 +234,42 @@ def test_a_model_of_ones_own_does_not_come_back(rehearsal):
         ({"initial": 0}, "initial must be a whole number >= 1"),
         ({"batch": True}, "batch must be"),
         ({"candidates": 1}, "candidates must be"),
+        ({"candidates": "all"}, "candidates must be a whole number >= 2, got 'all'"),
         ({"seed": -1}, "seed must be"),
+        ({"seed": 2**64}, r"seed must be below 2\*\*64"),
+        ({"replicates": "no"}, "replicates must be true or false, got 'no'"),
+        ({"source": "one-core.parquet"}, "source: expected a MeasurementTable, a Survey or None"),
+        ({"metrics": ["latency"]}, r"metrics: expected a list such as \[Metric"),
+        ({"metrics": "latency"}, r"metrics: expected a list such as \[Metric"),
         ({"budget": 5}, r"budget: expected Budget\(\.\.\.\), got 5"),
         ({"model": "TransferGP"}, "model: expected a recipe, such as .*, got 'TransferGP'"),
         ({"acquisition": "EI"}, "acquisition: expected a recipe, such as .*, got 'EI'"),
     ],
 )
 def test_malformed_campaigns_are_refused(rehearsal, changes, message):
+    arguments = {"space": rehearsal.SPACE, "target": rehearsal.TARGET, "metric": "latency"}
     with pytest.raises(CampaignError, match=message):
-        rehearsal.campaign(**changes)
+        Campaign(**{**arguments, "metrics": rehearsal.METRICS, **changes})
+
+
+def test_an_acquisition_that_the_model_cannot_serve_is_refused_before_anything_is_paid(rehearsal):
+    needy = PosteriorVariance()
+    blind = {"name": "LinearShift", "base": "RandomForest"}
+    around = {"name": "Conformal", "model": "TransferGP"}
+    for model in ("Mean", "RandomForest", around, blind, "RankingWeightedEnsemble"):
+        rehearsal.campaign(model=model_recipe(model))
+        with pytest.raises(CampaignError, match="joint posterior, such as TransferGP, got"):
+            rehearsal.campaign(model=model_recipe(model), acquisition=needy)
+    for model in ("TransferGP", "SequentialGP", "MultiTaskGP", "LMCGP", "TargetOnlyGP"):
+        rehearsal.campaign(model=model_recipe(model), acquisition=needy)
+    rehearsal.campaign(acquisition=needy)  # a model of one's own that does not say
 
 
 def test_what_does_not_fit_the_source_is_refused_at_once(rehearsal):
     plan = rehearsal.campaign()
+    energy = replace(plan.source, metrics=rehearsal.METRICS[1:])
     for changes, error, message in (
+        ({"source": energy}, CampaignError, "survey of the source does not measure 'latency'"),
         ({"metric": "power"}, CampaignError, "unknown metric 'power'"),
         (
             {"target": "all-cores"},
@@ -236,6 +324,19 @@ def test_the_first_limit_that_is_reached_ends_it():
     assert budget.reached(1, 60, None) is Stop.SECONDS
     assert budget.reached(8, 0, 5) is Stop.ACCURACY
     assert budget.reached(7, 0, 0.1) is None  # too few to be believed
+    assert budget.reached(9, 0, 0.1, failures=2) is None
+    assert budget.reached(9, 0, 0.1, failures=1) is Stop.ACCURACY
+
+
+def test_failures_do_not_make_the_expected_error_believed(rehearsal):
+    plan = rehearsal.campaign(source=None, initial=9, budget=Budget(40, error_percent=5))
+    state, trials = plan.ask(plan.start(), 9)
+    for trial in trials:
+        status = Status.OK if trial.number > 2 else Status.OOM
+        values = {"latency": 1.0} if trial.number > 2 else {}
+        told = Measurement(trial.configuration, "all-cores", status, values)
+        state = plan.tell(state, trial.number, told)
+    assert plan.stop(state, Belief(error_percent=0.1)) is None
 
 
 def test_a_batch_stays_within_the_budget(rehearsal):
@@ -279,3 +380,26 @@ def test_given_candidates_are_all_that_is_measured(rehearsal):
         assert measured[0] == (default or pool)[0]
         assert {space.key(c) for c in measured} == {space.key(c) for c in pool}
         assert json.loads(json.dumps(plan.to_dict()))["candidates"] == pool
+
+
+def test_a_frame_serves_as_a_list_of_configurations(rehearsal):
+    space, listed = rehearsal.SPACE, rehearsal.survey(9).configurations
+    frame = space.frame(listed)
+    assert replace(rehearsal.survey(), configurations=frame).configurations == listed
+    plan = rehearsal.campaign(candidates=frame)
+    assert plan.candidates == listed
+    assert plan.to_dict() == rehearsal.campaign(candidates=listed).to_dict()
+    for wrong in (frame.drop(columns="mode"), ["spin"], [*listed, {"threads": 99}]):
+        with pytest.raises(ConfigurationError, match=r"missing \['mode'\]|row \d: .*('spin'|99)"):
+            rehearsal.campaign(candidates=wrong)
+        with pytest.raises(ConfigurationError):
+            replace(rehearsal.survey(), configurations=wrong)
+
+
+def test_a_metric_that_would_share_a_column_is_refused(rehearsal):
+    for name in ("threads", "latency", "status"):
+        metrics = [*rehearsal.METRICS, Metric(name, "s")]
+        with pytest.raises(TableError, match=f"{name}.*(in one role|of every table)"):
+            Campaign(rehearsal.SPACE, rehearsal.TARGET, "latency", metrics)
+        with pytest.raises(TableError, match=f"{name}.*(in one role|of every table)"):
+            replace(rehearsal.survey(), metrics=metrics)

@@ -87,6 +87,49 @@ def test_it_stops_by_the_stated_accuracy(rehearsal, store):
     assert 8 <= len(result.state.trials) < 40
 
 
+@dataclass
+class Interrupting:
+    """A runner that Ctrl-C ends after so many measurements."""
+
+    runner: object
+    left: int
+
+    def __getattr__(self, name):
+        return getattr(self.runner, name)
+
+    def run(self, configuration, environment):
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return self.runner.run(configuration, environment)
+
+
+def test_a_stated_accuracy_is_not_believed_before_the_batch_is_in(rehearsal, store, tmp_path):
+    """After 5 measurements the model is sure enough; after 8 of 10 it has not been asked again."""
+    budget = Budget(40, error_percent=5)
+    plan = rehearsal.campaign(
+        source=None, model=rehearsal.MeanModel(0.1), initial=5, batch=5, budget=budget
+    )
+    whole = run(plan, rehearsal.FormulaRunner(), store, name="a")
+    assert whole.reason is Stop.ACCURACY
+    assert not whole.state.pending
+    parts = type(store)(tmp_path / "parts.sqlite")
+    for measured in (7, 1):
+        run(plan, Interrupting(rehearsal.FormulaRunner(), measured), parts, name="a")
+    resumed = run(plan, rehearsal.FormulaRunner(), parts, name="a")
+    assert (resumed.reason, resumed.state) == (whole.reason, whole.state)
+
+
+def test_a_limit_within_a_batch_leaves_a_belief_about_all_of_it(rehearsal, store):
+    plan = rehearsal.campaign(source=None, batch=5, budget=Budget(None, seconds=2.5))
+    for _ in range(2):  # the second session finds the limit reached
+        result = run(plan, rehearsal.FormulaRunner(), store, name="a")
+        assert result.reason is Stop.SECONDS
+        assert result.state.pending
+        measured = result.state.measurements_in("all-cores")
+        assert result.belief.fitted.count == sum(m.ok for m in measured)
+
+
 def test_it_stops_when_nothing_is_left(rehearsal, store):
     plan = rehearsal.campaign(source=None, candidates=5, budget=Budget(100))
     assert run(plan, rehearsal.FormulaRunner(), store, name="a").reason is Stop.EXHAUSTED
@@ -156,6 +199,22 @@ def test_a_changed_environment_is_warned_of(rehearsal, store):
     assert "hardware:  -> another board" in warning.message
 
 
+def test_levels_that_come_and_go_are_warned_of(rehearsal, store):
+    class Clocked(rehearsal.FormulaRunner):
+        levels = None
+
+        def describe(self, environment):
+            return replace(environment, levels=self.levels)
+
+    runner, events = Clocked(), []
+    for runner.levels in ({}, {"threads": (1, 8)}, {}):
+        run(rehearsal.survey(), runner, store, name="a", observer=events.append)
+    warnings = [event.message for event in events if isinstance(event, Warned)]
+    assert len(warnings) == 2
+    assert "levels: None -> {'threads': [1, 8]}" in warnings[0]
+    assert "levels: {'threads': [1, 8]} -> None" in warnings[1]
+
+
 @pytest.mark.parametrize("plan", ["survey", "campaign"])
 def test_a_plan_described_on_a_changed_machine_goes_on_with_a_warning(rehearsal, store, plan):
     def described(hardware):
@@ -187,6 +246,18 @@ def test_a_metric_that_the_runner_does_not_measure_is_told_before_anything(rehea
     with pytest.raises(CampaignError, match="learns 'latency', and its runner measures energy"):
         run(rehearsal.campaign(), runner, store, name="a")
     assert not runner.seen
+
+
+def test_what_is_no_plan_runner_or_store_is_told_before_anything(rehearsal, store):
+    plan, runner = rehearsal.survey(), rehearsal.FormulaRunner()
+    for parts, message in (
+        (({}, runner, store), "plan: expected a Campaign or a Survey"),
+        ((plan, rehearsal.formula, store), "runner: expected a runner, such as LocalRunner"),
+        ((plan, runner, str(store.path)), "store: expected a store, such as SQLiteStore"),
+    ):
+        with pytest.raises(CampaignError, match=message):
+            run(*parts, name="a")
+    assert not store.path.exists()
 
 
 def test_another_network_or_engine_is_another_plan(rehearsal, store):
@@ -283,6 +354,7 @@ def test_resume_needs_the_store_alone(rehearsal, store):
         Record("trial", 9, {"configuration": {}, "environment": "e"}),
         Record("trial", 1, {}),
         Record("measurement", 4, {"configuration": {}, "environment": "e", "status": "ok"}),
+        Record("measurement", 1, {"configuration": {}, "environment": "e", "status": "new"}),
         Record("surprise", 1, {}),
     ],
 )

@@ -73,3 +73,11 @@ def test_a_model_around_another_names_it(description, recipe):
 def test_what_is_no_recipe_is_refused(description, message):
     with pytest.raises(SpecificationError, match=message):
         model_recipe(description)
+
+
+def test_a_recipe_without_fields_to_keep_is_refused():
+    class Plain:
+        """No dataclass: what it was made with, a store would not know."""
+
+    with pytest.raises(SpecificationError, match=r"that is a dataclass, .*Plain"):
+        recipe_to_dict(Plain())

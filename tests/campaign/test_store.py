@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,27 @@ def test_the_file_itself_refuses_changes(tmp_path, statement):
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
         connection.execute(statement)
     connection.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        (3, {}),
+        ("", {}),
+        (None, {}),
+        ("a", {"kind": 3}),
+        ("a", {"number": 4.0}),
+        ("a", {"number": True}),
+        ("a", {"attempt": "2"}),
+    ],
+)
+def test_what_would_be_stored_as_something_else_is_refused(tmp_path, name, changes):
+    """SQLite keeps the name 3 as the text '3', which would break the chain for good."""
+    store = filled(tmp_path / "store.sqlite", count=3)
+    expected = read(store)
+    with pytest.raises(StoreError, match=r"expected a (log|record)'s \w+ as"):
+        store.append(name, replace(record(4), **changes))
+    assert read(store) == expected
 
 
 def test_a_store_cut_short_is_refused(tmp_path):

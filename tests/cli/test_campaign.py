@@ -1,7 +1,19 @@
+import shlex
 import shutil
 import sqlite3
+from dataclasses import dataclass, replace
 
 import pytest
+from rich.progress import Progress
+
+from bayestl.baselines.mean import Mean
+from bayestl.campaign import loop
+from bayestl.campaign.events import Measured
+from bayestl.campaign.specification import read_campaign
+from bayestl.campaign.state import Trial
+from bayestl.campaign.store import SQLiteStore
+from bayestl.cli.progress import Display
+from bayestl.data.measurement import Measurement, Metric, Status
 
 
 def test_run_finds_and_status_and_report_tell(bayestl, runner, specification, tmp_path):
@@ -44,6 +56,15 @@ def test_an_interrupted_campaign_goes_on(bayestl, runner, specification, tmp_pat
     assert runner.count == 19  # the interrupted one twice, no other
 
 
+def test_how_to_go_on_can_be_pasted_into_a_shell(bayestl, runner, specification, tmp_path):
+    path, store = specification(), tmp_path / "two words.db"
+    runner.interrupt_at = 12
+    stopped = bayestl("campaign", "run", path, "--store", store)
+    words = shlex.split(stopped.err.split("go on with: bayestl ")[1])
+    assert words == ["campaign", "resume", str(store), "--specification", str(path)]
+    assert bayestl(*words).code == 0
+
+
 def test_resume_with_a_larger_budget(bayestl, runner, specification, tmp_path):
     assert bayestl("campaign", "run", specification()).code == 0
     store = tmp_path / "campaign.db"
@@ -64,6 +85,60 @@ def test_the_campaign_of_several_is_named(bayestl, refused, runner, specificatio
     assert "no campaign named 'third'" in refused("report", tmp_path / "both.db", "--name", "third")
     chosen = ("report", tmp_path / "both.db", "--name", "second", "--json")
     assert bayestl(*chosen).json["name"] == "second"
+
+
+@dataclass(frozen=True)
+class OwnMean(Mean):
+    """A recipe that no store can name."""
+
+
+def test_a_recipe_of_ones_own_hides_neither_its_progress_nor_other_campaigns(
+    bayestl, refused, runner, specification, tmp_path
+):
+    path, store = specification(), tmp_path / "campaign.db"
+    _, campaign = read_campaign(path, runner)
+    loop.run(replace(campaign, model=OwnMean()), runner, SQLiteStore(store), name="own")
+    assert bayestl("campaign", "run", path).code == 0
+    logs = bayestl("campaign", "status", store, "--json").json["logs"]
+    assert [(log["name"], log["measured"], log["of"]) for log in logs] == [
+        ("own", 18, 18),
+        ("all-cores", 18, 18),
+    ]
+    assert bayestl("campaign", "resume", store, "--name", "all-cores").code == 0
+    assert "unknown model 'OwnMean'" in refused("campaign", "resume", store, "--name", "own")
+
+
+def test_a_disturbed_measurement_that_was_repeated_is_no_failure(bayestl, runner, specification):
+    plain, tries = runner.run, []
+
+    def disturbed(configuration, environment):
+        tries.append(configuration)
+        if len(tries) % 2:
+            return Measurement(
+                configuration, environment.name, Status.CONTAMINATED, message="a neighbour"
+            )
+        return plain(configuration, environment)
+
+    runner.run = disturbed
+    found = bayestl("campaign", "run", path := specification(), "--json").json
+    failed = sum(threads == 7 for threads in (c["threads"] for c in tries[1::2]))
+    (log,) = bayestl("campaign", "status", path.with_suffix(".db"), "--json").json["logs"]
+    assert log["measured"] == 18
+    assert log["failed"] == failed
+    assert found["failures"] <= failed < 18
+    assert found["reasons"]["contaminated"] == "a neighbour"
+
+
+def test_the_progress_shows_the_metric_that_is_learnt():
+    display = Display(Progress(disable=True), "campaign", Metric("energy", "J"))
+    for status, values, shown in (
+        (Status.OK, {"latency": 3.0, "energy": 0.25}, "0.25 J"),
+        (Status.OK, {"latency": 3.0}, "ok"),
+        (Status.OOM, {}, "oom"),
+    ):
+        trial = Trial(1, {}, "all-cores")
+        display(Measured(trial, Measurement({}, "all-cores", status, values), 1, 2))
+        assert display.bar.tasks[0].fields["note"] == shown
 
 
 def test_a_changed_campaign_in_the_same_store_is_refused(bayestl, refused, runner, specification):

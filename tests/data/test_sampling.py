@@ -98,6 +98,15 @@ def test_enumeration_cuts_branches():
     assert len(enumerate_space(space)) == n + 1
 
 
+def test_a_space_too_large_to_be_listed_is_sampled_where_valid_ones_come_late(monkeypatch):
+    monkeypatch.setattr(sampling, "MAX_STEPS", 10_000)
+    late = {f"x{i}": Boolean(default=True) for i in range(26)}
+    space = ConfigSpace(late, ["x0 and x25"])  # decided at the end; half of all begin with not x0
+    frame = candidates(space, 100)
+    assert len(frame.drop_duplicates()) == 100
+    assert frame[["x0", "x25"]].all(axis=None)
+
+
 def test_impossible_requests_say_how_rare_it_is(monkeypatch):
     rare = ConfigSpace({"x": Real(0, 1, default=0), "b": Boolean()}, ["x <= 0.00000001"])
     with pytest.raises(SpaceError, match="too rare to sample: 0 of 16384 draws satisfied"):
