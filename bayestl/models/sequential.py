@@ -53,6 +53,7 @@ from bayestl.models.repeats import noisy_configurations, relative_noise
 from bayestl.models.scaling import NO_LOG, Scaling, TransformName
 from bayestl.models.solver import bytes_needed
 from bayestl.models.source_block import SourceBlock, SourceView, reliability, with_zero
+from bayestl.models.sources_as_targets import taught
 from bayestl.models.state import State
 from bayestl.models.target_block import FOLLOWS, TargetBlock, TargetPrior
 from bayestl.models.template import Part
@@ -124,7 +125,7 @@ class SequentialGP:
             fits, processes = map(list, zip(*found, strict=True))
             unit = seen.scaling.spread if seen.scaling.log else 0.0
             sources = SourceBlock.of(processes, _placing(table, seen), unit)
-            prior = TargetPrior.of(seen.encoding.groups, sources)
+            prior = taught(TargetPrior.of(seen.encoding.groups, sources))
         return _conditioned(self, table, metric, seen, prior, fits)
 
 
@@ -171,7 +172,7 @@ class FittedSequentialGP(Explained):
         before = prior.sources.placing
         if (before and before.levels) != (placing and placing.levels):
             with one_thread():
-                prior = TargetPrior.of(prior.groups, prior.sources.placed(placing))
+                prior = taught(TargetPrior.of(prior.groups, prior.sources.placed(placing)))
         return _conditioned(self.recipe, table, metric, seen, prior, self.fits)
 
     def _same_sources(self, seen: Observations) -> bool:
@@ -387,7 +388,7 @@ class FittedSequentialGP(Explained):
         unit = state.value("unit", float) if "unit" in state.plain else 0.0  # older files
         placing = _placing_in(state, encoding)
         sources = SourceBlock(tuple(processes), tuple(odd), trusted, placing, unit)
-        drawn = TargetPrior.of(encoding.groups, sources, learn=False)
+        drawn = TargetPrior.of(encoding.groups, sources)
         log_related = as_tensor(state.array("log_related", len(drawn.related)))
         scales = state.plain.get("scales", {"prior": {}, "posterior": {}})  # older files have none
         prior = replace(

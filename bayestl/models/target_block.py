@@ -18,7 +18,7 @@ linear algebra on n x n matrices, n the number of target measurements: milliseco
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -53,9 +53,6 @@ JUDGED_ROWS = 200
 
 PASSES = 4
 """Each option's scale is chosen given the others' at most so often."""
-
-PSEUDO_TARGETS, PSEUDO_ROWS = 8, 20
-"""How many sources, and how many rows of each, teach what environments have in common."""
 
 BLOCK = 1_024
 """How many configurations the sources are asked about at a time, each a column of every factor."""
@@ -93,15 +90,8 @@ class TargetPrior:
     follows: tuple[float, float, float] = FOLLOWS
 
     @classmethod
-    def of(
-        cls, groups: tuple[Group, ...], sources: SourceBlock, *, learn: bool = True
-    ) -> TargetPrior:
-        """The prior, and with `learn` what the sources say about each other built into it.
-
-        Each source in turn is a target that the others explain, with a few of its rows. The
-        target is as likely to be like any of them as to be like none (a Dirichlet process
-        with concentration 1 over environments).
-        """
+    def of(cls, groups: tuple[Group, ...], sources: SourceBlock) -> TargetPrior:
+        """What is believed whatever the sources say of each other; see `sources_as_targets`."""
         noise = sources.noise()
         related, log_related = draw(RELATIONS, noise, overheads=sources.unit > 0.0)
         unrelated, log_unrelated = draw((UNRELATED,), UNKNOWN_NOISE)
@@ -110,50 +100,7 @@ class TargetPrior:
             option: {scale: PRIOR[scale] for scale in several}
             for option, several in choices.items()
         }
-        prior = cls(groups, sources, related, unrelated, log_related, log_unrelated, scales)
-        return prior._learned() if learn and len(sources) > 1 else prior
-
-    def _learned(self) -> TargetPrior:
-        """What was believed before, and on average were each of several sources the target.
-
-        As far as they are reliable: what is followed by noise, or follows it, teaches nothing.
-        """
-        every = spaced(torch.arange(len(self.sources)), PSEUDO_TARGETS)
-        seen = [self._seen_from(source) for source in every.tolist()]
-        reliable = self.sources.reliability[every]
-        total = float(self.sources.reliability.sum())
-        share, base = 1.0 / (total + 1.0), self.log_related.exp()
-        worth = (1.0 - share) * reliable / reliable.sum()
-
-        def mixed(before: float, said: Iterable[float]) -> float:
-            return share * before + float(worth @ torch.tensor(list(said), dtype=torch.float64))
-
-        said = torch.stack([block.related + block.unrelated * base for block in seen])
-        scales = {
-            option: {
-                s: mixed(p, (block.scales[option][s] for block in seen)) for s, p in of.items()
-            }
-            for option, of in self.scales.items()
-        }
-        mean, one, none = (
-            mixed(before, after)
-            for before, *after in zip(self.follows, *(b.follows for b in seen), strict=True)
-        )
-        return replace(
-            self,
-            log_related=(share * base + worth @ said).log(),
-            scales=scales,
-            follows=(mean, one, none),
-        )
-
-    def _seen_from(self, source: int) -> TargetBlock:
-        """What would be believed, were this source the target, of which few rows are measured."""
-        process = self.sources.processes[source]
-        rows = spaced(torch.arange(len(process.z)), PSEUDO_ROWS)
-        others = replace(self, sources=self.sources.without(source))
-        return TargetBlock.conditioned(
-            others, process.x[rows, :-1], process.z[rows], process.relative[rows]
-        )
+        return cls(groups, sources, related, unrelated, log_related, log_unrelated, scales)
 
     def as_noisy_as_repeats(
         self, x: torch.Tensor, z: torch.Tensor, relative: torch.Tensor

@@ -141,7 +141,7 @@ def groups() -> tuple[Group, ...]:
 def prior(make_process, groups) -> TargetPrior:
     """Of two sources that are not alike."""
     processes = [make_process(18, 0), make_process(12, 1, like=1, shift=0.8)]
-    return TargetPrior.of(groups, SourceBlock.of(processes, unit=0.7), learn=False)
+    return TargetPrior.of(groups, SourceBlock.of(processes, unit=0.7))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from bayestl.models.target_block import Part, TargetBlock, TargetPrior
 @pytest.fixture
 def prior(make_process, groups) -> TargetPrior:
     """Of a source that varies slowly with its first option."""
-    return TargetPrior.of(groups, SourceBlock.of([make_process(30, 0)]), learn=False)
+    return TargetPrior.of(groups, SourceBlock.of([make_process(30, 0)]))
 
 
 def measured(prior, x, *, wiggle: float = 0.8) -> tuple[torch.Tensor, torch.Tensor]:

@@ -20,7 +20,6 @@ from bayestl.models.target_block import (
     MASS,
     MOST,
     MOST_TEMPLATES,
-    PSEUDO_TARGETS,
     TargetBlock,
     TargetPrior,
     representatives,
@@ -288,72 +287,24 @@ def test_a_source_of_something_else_is_unrelated(make_process, groups):
     assert block.templates[0] < 0.5
 
 
-def test_sources_teach_what_environments_have_in_common(make_process, groups):
-    """Where each source is another one plus an offset, so will the target be."""
-    processes = [make_process(30, 0, shift=s) for s in range(4)]
-    sources = SourceBlock.of(processes)
-    plain, learned = (TargetPrior.of(groups, sources, learn=learn) for learn in (False, True))
-    assert learned.log_related.exp().sum().item() == pytest.approx(1.0, abs=1e-6)
-    simple = plain.related.relation == 0
-    assert learned.log_related.exp()[simple].sum() > 1.8 * plain.log_related.exp()[simple].sum()
-    assert torch.isfinite(learned.log_related).all()  # nothing is ruled out
-    assert sum(learned.follows) == pytest.approx(1.0)
-    assert 0 < learned.follows[-1] < 0.5 * plain.follows[-1]  # each has to do with the others
-
-
-def test_sources_teach_that_environments_may_have_nothing_in_common(make_process, groups):
-    sources = SourceBlock.of([make_process(30, s, like=10 * s) for s in range(4)])
-    assert sources.reliability.min() > 0.8  # each has an order, but of its own
-    learned = TargetPrior.of(groups, sources)
-    assert learned.follows[-1] > 2 * FOLLOWS[-1]
-    one = TargetPrior.of(groups, sources.without(0).without(0).without(0))
-    assert one.follows == FOLLOWS  # no other tells
-
-
-def test_sources_without_an_order_teach_little(make_process, groups):
-    """That nothing follows them, or they anything, says nothing of environments that have one."""
-    rng = np.random.default_rng(0)
-    noise = [
-        Conditioned.on(p.hyperparameters, p.x, torch.from_numpy(rng.normal(size=len(p.z))))
-        for p in (make_process(30, seed) for seed in range(4))
-    ]
-    alike = [make_process(30, 0, shift=s) for s in range(4)]
-    few, many = (TargetPrior.of(groups, SourceBlock.of(p)) for p in (alike, [*alike, *noise]))
-    assert few.follows[-1] < many.follows[-1] < FOLLOWS[-1]
-
-
 @pytest.mark.parametrize("count", [1, 3])
 def test_what_is_learned_of_whom_targets_follow_is_whatever_the_reliability(
     count, make_process, groups
 ):
     sources = SourceBlock.of([make_process(20, seed) for seed in range(count)])
     doubtful = replace(sources, reliability=0.3 * sources.reliability)
-    prior = TargetPrior.of(groups, doubtful, learn=False)
+    prior = TargetPrior.of(groups, doubtful)
     x, z = target_of(make_process(40, 1), 0, 0.0)
     block = TargetBlock.conditioned(prior, x, z)
     assert block.unrelated > 0.7
     assert block.follows == pytest.approx(FOLLOWS)  # nothing was measured, nothing is learned
 
 
-def test_only_so_many_sources_play_the_target(make_process, groups, monkeypatch):
-    sources = SourceBlock.of([make_process(8, seed) for seed in range(PSEUDO_TARGETS + 3)])
-    played = []
-
-    def seen_from(prior: TargetPrior, source: int) -> TargetBlock:
-        played.append(source)
-        x, z = target_of(sources.processes[source], 3, 0.0)
-        return TargetBlock.conditioned(replace(prior, sources=prior.sources.without(source)), x, z)
-
-    monkeypatch.setattr(TargetPrior, "_seen_from", seen_from)
-    TargetPrior.of(groups, sources)
-    assert len(set(played)) == len(played) == PSEUDO_TARGETS
-
-
 def test_a_source_is_followed_as_far_as_it_is_reliable(make_process, groups):
     mean, one, _ = FOLLOWS
     both = SourceBlock.of([make_process(20, seed) for seed in range(2)])
     both = replace(both, reliability=torch.tensor([0.8, 0.2], dtype=torch.float64))
-    weights, log_shares = TargetPrior.of(groups, both, learn=False).templates()
+    weights, log_shares = TargetPrior.of(groups, both).templates()
     expected = torch.tensor([[0.8, 0.2], [1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]).double()
     torch.testing.assert_close(weights, expected)
     shares = [0.8 * mean, 0.8 * 0.8 * one, 0.8 * 0.2 * one, 1.0 - 0.8 * (mean + one)]
@@ -377,7 +328,7 @@ def test_one_source_is_the_mean_of_all_as_well(make_process, groups):
     for count in (1, 2):
         sources = SourceBlock.of([make_process(20, seed) for seed in range(count)])
         sources = replace(sources, reliability=torch.ones(count, dtype=torch.float64))
-        block = TargetBlock.conditioned(TargetPrior.of(groups, sources, learn=False), x, z)
+        block = TargetBlock.conditioned(TargetPrior.of(groups, sources), x, z)
         mean, one, none = block.follows
         assert none == pytest.approx(block.unrelated)
         assert mean + one + none == pytest.approx(1.0)
