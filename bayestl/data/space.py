@@ -291,6 +291,8 @@ class ConfigSpace:
         frequency tables. Conditions must agree; a constraint is kept only if every
         space has it, since the others' configurations may violate it.
         """
+        if not spaces:
+            raise SpaceError("expected at least one space, got none")
         first = spaces[0]
         for other in spaces[1:]:
             if set(other.names) != set(first.names):

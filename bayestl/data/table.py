@@ -136,7 +136,8 @@ class MeasurementTable:
         ------
         TableError
             For what is no frame or an empty one, missing or duplicate columns, values that are
-            no numbers or infinite, and ok rows without any value.
+            no numbers or infinite, ok rows without any value, and an environment that is described
+            in two ways.
         ConfigurationError
             For a value outside its option's domain or a violated constraint.
         UnknownEnvironment
@@ -166,12 +167,12 @@ class MeasurementTable:
         ok = states == Status.OK.value
         values = {metric.name: _numbers(frame, metric, ok) for metric in metrics}
         _check_some_value(frame, values, ok)
-        described = _by_name(environments)
         if isinstance(environment, Environment):
             result[ENVIRONMENT] = environment.name
-            described[environment.name] = environment
+            described = _each_once([*_by_name(environments).values(), environment])
         else:
             result[ENVIRONMENT] = _environment_names(frame[environment])
+            described = _each_once(environments)
         result[STATUS] = states
         for name, column_values in values.items():
             result[name] = column_values
@@ -195,7 +196,7 @@ class MeasurementTable:
             frame[metric.name] = np.array(
                 [m.values.get(metric.name, np.nan) if m.ok else np.nan for m in measurements], float
             )
-        described = _by_name(environments)
+        described = _each_once(environments)
         return cls(frame, space, _described(frame, space, described), metrics)
 
     def __len__(self) -> int:
@@ -411,11 +412,7 @@ class MeasurementTable:
                         f"{metric} in another; convert one of them"
                     )
             for environment in table.environments:
-                if environments.setdefault(environment.name, environment) != environment:
-                    raise TableError(
-                        f"environment {environment.name!r} is described in two ways; "
-                        "rename one of them"
-                    )
+                _check_same(environments.setdefault(environment.name, environment), environment)
         space = ConfigSpace.union([table.space for table in tables])
         columns = [*space.names, *_RESERVED, *metrics]
         frame = pd.concat(
@@ -433,6 +430,18 @@ def _by_name(environments: Sequence[Environment]) -> dict[str, Environment]:
             f"{environments!r}"
         )
     return {environment.name: environment for environment in every}
+
+
+def _each_once(environments: Sequence[Environment]) -> dict[str, Environment]:
+    by_name = _by_name(environments)
+    for environment in environments:
+        _check_same(by_name[environment.name], environment)
+    return by_name
+
+
+def _check_same(one: Environment, other: Environment) -> None:
+    if one != other:
+        raise TableError(f"environment {one.name!r} is described in two ways; rename one of them")
 
 
 def _described(
@@ -495,6 +504,11 @@ def _check_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> None:
     if not isinstance(frame, pd.DataFrame):
         raise TableError(
             f"expected a pandas DataFrame, got a {type(frame).__name__}; read_table reads files"
+        )
+    if frame.columns.nlevels > 1:
+        raise TableError(
+            f"expected columns with one name each, got {frame.columns.nlevels} lines of names, as "
+            "after a pivot; name the columns anew"
         )
     if frame.empty:
         raise TableError("expected at least one measurement, got an empty table")

@@ -226,6 +226,11 @@ def test_union_merges_levels_in_an_order_that_agrees():
         union(Categorical((1, "a")), Categorical((True, "b")))
 
 
+def test_union_of_nothing_is_no_space():
+    with pytest.raises(SpaceError, match="expected at least one space"):
+        ConfigSpace.union([])
+
+
 def test_union_keeps_only_what_holds_everywhere():
     options = {"a": Integer(0, 3), "b": Integer(0, 3)}
     union = ConfigSpace.union(

@@ -205,6 +205,23 @@ def test_kinds_may_be_given_for_some_options():
             TableError,
             r"expected a list of environments, such as .*, got Environment\(name='u'",
         ),
+        (
+            lambda: table_of(environments=[Environment("a", "TX2"), Environment("a", "Xavier")]),
+            TableError,
+            "environment 'a' is described in two ways",
+        ),
+        (
+            lambda: table_of(
+                environment=Environment("a", "TX2"), environments=[Environment("a", "Xavier")]
+            ),
+            TableError,
+            "environment 'a' is described in two ways",
+        ),
+        (
+            lambda: table_of(pd.concat({"run": frame_of()}, axis=1)),
+            TableError,
+            "expected columns with one name each, got 2 lines of names",
+        ),
         (lambda: table_of().knowing("u"), TableError, "expected a list of environments"),
         (lambda: table_of([{"y": 1}]), TableError, "expected a pandas DataFrame, got a list"),
         (lambda: table_of(environment=None), TableError, "names the environment.*got None"),
