@@ -24,6 +24,7 @@ from bayestl.report.text import label, number, tick
 from bayestl.report.theme import LIGHT, Theme
 from bayestl.study.statistics import (
     CriticalDifference,
+    cell_means,
     errors,
     geometric_mean,
     ratios,
@@ -201,17 +202,19 @@ def heat_map(
     A cross is a method that failed at some budget, and a dot one that was not run; the last
     row leaves both out. The best of each row is bold.
     """
-    table = ratios_to_best(frame, score)
+    table, means = ratios_to_best(frame, score), cell_means(frame, score)
     overall = _geometric_means(table).sort_values(kind="stable")
     names = [str(name) for name in overall.index if methods is None or name in methods]
     groups = frame.drop_duplicates("scenario").set_index("scenario")["group"].astype(str)
     rows = _heat_rows(groups)
     last = max(rows.values()) + 2
     shown = pd.DataFrame(np.nan, index=range(last + 1), columns=names)
-    failed = (table[names] == np.inf).groupby(level="scenario").any()
+    failed = (means[names] == np.inf).groupby(level="scenario").any()
+    beyond = (table[names] == np.inf).groupby(level="scenario").any()  # the best errs by nothing
     for scenario, row in rows.items():
-        means = _geometric_means(table.loc[[scenario], names])
-        shown.loc[row] = means.where(~failed.loc[[scenario]].any())
+        ratio = _geometric_means(table.loc[[scenario], names])
+        ratio = ratio.mask(beyond.loc[scenario], np.inf)
+        shown.loc[row] = ratio.where(~failed.loc[scenario])
     shown.loc[last] = overall[names]
     figure = Figure(figsize=(2.9 + 0.52 * len(names), 1.2 + 0.21 * last))
     axes = figure.subplots()
@@ -223,7 +226,7 @@ def heat_map(
         for column, name in enumerate(names):
             value = float(shown.to_numpy()[row, column])
             is_best = value == shown.loc[row].min()
-            if np.isfinite(value):
+            if not np.isnan(value):
                 colour = readable_on(to_hex(tuple(ground[row, column])), theme)
                 text = _factor(value)
             elif scenario and failed[name][scenario]:

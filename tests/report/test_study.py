@@ -182,6 +182,14 @@ def test_a_heat_map_has_a_row_a_scenario_and_marks_failures_and_gaps():
     assert bold == {"1.00", "one", "two"}
 
 
+def test_a_heat_map_shows_who_errs_by_nothing_as_the_best():
+    drawn = study.heat_map(results(methods={"A": 0.0, "B": 2.0}))
+    shown = [text.get_text() for text in drawn.axes[0].texts]
+    assert shown.count("1.00") == 5
+    assert shown.count("999+") == 4
+    assert "×" not in shown
+
+
 def test_a_diagram_joins_what_does_not_differ():
     rng = np.random.default_rng(0)
     frame = results(20, 1, {"A": 1.0, "B": 1.0, "C": 1.0, "D": 9.0}, budgets=(5,))

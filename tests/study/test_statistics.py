@@ -99,6 +99,11 @@ def test_where_all_failed_nobody_is_the_best():
     assert win_counts(frame)["wins"].to_dict() == {"A": 1, "B": 0}
 
 
+def test_who_errs_by_nothing_is_the_best_and_nobody_failed():
+    found = ratios_to_best(grid([[0, 0, 3], [1, 2, FAILED]]))
+    assert found.to_numpy().tolist() == [[1, 1, np.inf], [1, 2, np.inf]]
+
+
 def test_a_ratio_of_what_may_be_negative_is_refused():
     with pytest.raises(TableError, match="never negative"):
         ratios(grid([[1, -2]]), "A")
