@@ -74,7 +74,7 @@ _BATCH = re.compile(r"(?P<hardware>(?:\d+ti|titan.*))_(?P<batch>\d+)")
 def help_nasbench201(
     folder: str | Path | None = None,
     *,
-    environments: Collection[str] | None = None,
+    environments: str | Collection[str] | None = None,
     hardware: str | Collection[str] | None = None,
     networks: Sequence[int] | None = None,
     counts: bool = False,

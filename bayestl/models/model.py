@@ -195,7 +195,7 @@ class Fitted(Protocol):
 
 
 def expect_table(table: MeasurementTable) -> MeasurementTable:
-    """The table that a recipe is fitted to; every recipe begins here.
+    """The table that a recipe is fitted to, or that is looked at; every recipe begins here.
 
     Raises
     ------
@@ -204,7 +204,7 @@ def expect_table(table: MeasurementTable) -> MeasurementTable:
     """
     if not isinstance(table, MeasurementTable):
         raise TableError(
-            f"expected a MeasurementTable to fit to, got a {type(table).__name__}; "
+            f"expected a MeasurementTable, got a {type(table).__name__}; "
             "MeasurementTable.from_frame makes one of a pandas frame"
         )
     return table

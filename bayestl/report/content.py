@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -40,7 +41,12 @@ class Improvement:
         return tuple(n for n in self.default if self.default[n] != self.best.get(n))
 
     def gain(self, metric: Metric) -> float:
-        """How many times better the best is: above 1 is an improvement."""
+        """How many times better the best is: above 1 is an improvement.
+
+        NaN where one of the two is not positive, so that their ratio has no meaning.
+        """
+        if not (self.default_value > 0 and self.best_value > 0):
+            return math.nan
         return (self.default_value / self.best_value) ** metric.sign
 
 

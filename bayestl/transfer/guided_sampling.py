@@ -141,8 +141,9 @@ class GuidedSampling:
     ) -> pd.DataFrame:
         """n configurations to measure in the target: where the influential options vary.
 
-        The others stay at their default. Fewer where there are not so many; the default
-        configuration is always one of them.
+        The others stay at their default; one that is not active there varies where it becomes
+        active. Fewer where there are not so many; the default configuration is always one of
+        them.
 
         Raises
         ------

@@ -1,3 +1,5 @@
+import math
+
 import pandas as pd
 import pytest
 
@@ -10,6 +12,11 @@ from bayestl.report.content import Improvement, Report
 def test_a_gain_above_one_is_an_improvement_in_either_direction(direction, gain):
     improvement = Improvement({"a": 1}, {"a": 2}, default_value=10.0, best_value=5.0)
     assert improvement.gain(Metric("m", direction=direction)) == gain
+
+
+@pytest.mark.parametrize("values", [(5.0, 0.0), (0.0, 5.0), (-5.0, 5.0), (math.nan, 5.0)])
+def test_values_without_a_ratio_have_no_gain(values):
+    assert math.isnan(Improvement({"a": 1}, {"a": 2}, *values).gain(Metric("m")))
 
 
 def test_changed_names_the_options_that_differ():
