@@ -78,7 +78,7 @@ def error_against_budget(
 
     A line is the geometric mean over the group's scenarios of the mean error over the seeds,
     drawn where the method ran on all of them; its band holds 80 % of the seeds. A hollow mark
-    leaves out scenarios in which a fit failed.
+    leaves out scenarios in which a fit failed, or erred by nothing.
     """
     names = _named(frame, score, methods)
     table = errors(frame, score)
@@ -92,7 +92,7 @@ def error_against_budget(
                 "middle": means.groupby(level="budget").agg(geometric_mean),
                 "low": bands.quantile(BAND[0]),
                 "high": bands.quantile(BAND[1]),
-                "failed": (means == np.inf).groupby(level="budget").any(),
+                "failed": means.isin([0, np.inf]).groupby(level="budget").any(),
                 "whole": means.notna().groupby(level="budget").all(),
             }
         )

@@ -54,7 +54,7 @@ def errors(frame: pd.DataFrame, score: str = "mape") -> pd.DataFrame:
     values = frame[score].astype(float)
     if score == "spearman":
         values = 1 - values
-    values = values.mask(frame["error"] != "", np.inf)
+    values = values.mask(_failed(frame), np.inf)
     cells = frame[[*keys, "method"]].assign(value=values)
     table = cells.set_index([*keys, "method"])["value"].unstack("method")  # noqa: PD010 - no mean
     return table[list(frame["method"].unique())].sort_index()
@@ -70,7 +70,7 @@ def cell_means(frame: pd.DataFrame, score: str = "mape") -> pd.DataFrame:
 
 def failure_counts(frame: pd.DataFrame) -> pd.Series:
     """method -> how many of its fits failed."""
-    return (frame["error"] != "").groupby(frame["method"], sort=False).sum()
+    return _failed(frame).groupby(frame["method"], sort=False).sum()
 
 
 def ratios(frame: pd.DataFrame, reference: str, score: str = "mape") -> pd.DataFrame:
@@ -313,6 +313,10 @@ def critical_difference(
     return CriticalDifference(
         ranks, distance, statistic, p_value, alpha, groups, scenarios, incomplete
     )
+
+
+def _failed(frame: pd.DataFrame) -> pd.Series:
+    return frame["error"].fillna("") != ""  # an empty text may come back from a file as missing
 
 
 def _common_means(table: pd.DataFrame, one: str, other: str) -> pd.DataFrame:

@@ -65,6 +65,14 @@ def test_a_failed_fit_has_an_infinite_error_and_one_not_run_has_none():
     assert failure_counts(frame).to_dict() == {"A": 1, "B": 0}
 
 
+def test_results_from_a_csv_file_are_the_same(tmp_path):
+    frame = grid([[1, 2], [FAILED, 2]])
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    again = pd.read_csv(tmp_path / "t.csv")
+    pd.testing.assert_frame_equal(errors(again), errors(frame))
+    assert failure_counts(again).to_dict() == {"A": 1, "B": 0}
+
+
 def test_a_rank_correlation_counts_as_what_it_lacks():
     frame = results(("s", 0, {"A": 1, "B": FAILED})).assign(spearman=[0.9, np.nan])
     assert errors(frame, "spearman").loc[("s", 5, 0)].tolist() == pytest.approx([0.1, np.inf])
