@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Literal
 
@@ -110,9 +111,10 @@ def candidates(space: ConfigSpace, limit: int, seed: int = 0) -> pd.DataFrame:
     if limit < 1:
         raise SpaceError(f"expected room for at least one candidate, got limit={limit}")
     if _is_finite(space):
-        found = list(islice(_configurations(space), limit + 1))
-        if len(found) <= limit:
-            return _sorted(space, found)
+        with suppress(SpaceError):  # too long a search; random draws may be lucky where it is not
+            found = list(islice(_configurations(space), limit + 1))
+            if len(found) <= limit:
+                return _sorted(space, found)
     drawn = space.records(sample(space, limit, seed=seed))
     default = space.default
     others = [c for c in drawn if space.key(c) != space.key(default)]
