@@ -213,8 +213,8 @@ def heat_map(
     beyond = (table[names] == np.inf).groupby(level="scenario").any()  # the best errs by nothing
     for scenario, row in rows.items():
         ratio = _geometric_means(table.loc[[scenario], names])
-        ratio = ratio.mask(beyond.loc[scenario], np.inf)
-        shown.loc[row] = ratio.where(~failed.loc[scenario])
+        ratio = ratio.mask(beyond.loc[[scenario]].any(), np.inf)
+        shown.loc[row] = ratio.where(~failed.loc[[scenario]].any())
     shown.loc[last] = overall[names]
     figure = Figure(figsize=(2.9 + 0.52 * len(names), 1.2 + 0.21 * last))
     axes = figure.subplots()
