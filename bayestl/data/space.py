@@ -212,8 +212,10 @@ class ConfigSpace:
         missing = [name for name in self.names if name not in configs.columns]
         if missing:
             raise ConfigurationError(f"expected a column for every option, missing {missing}")
-        if not configs.columns.is_unique:
-            raise ConfigurationError(f"expected distinct columns, got {list(configs.columns)}")
+        if configs.columns.nlevels > 1 or not configs.columns.is_unique:
+            raise ConfigurationError(
+                f"expected distinct columns of one name each, got {list(configs.columns)}"
+            )
         absent = configs[list(self.names)].isna().to_numpy()
         columns, inside = {}, np.empty_like(absent)
         for place, (name, option) in enumerate(self.options.items()):

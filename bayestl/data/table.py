@@ -406,10 +406,16 @@ class MeasurementTable:
         environments: dict[str, Environment] = {}
         for table in tables:
             for metric in table.metrics:
-                if metrics.setdefault(metric.name, metric) != metric:
+                known = metrics.setdefault(metric.name, metric)
+                if known.unit != metric.unit:
                     raise TableError(
-                        f"mixed units: {metric.name!r} is {metrics[metric.name]} in one table and "
-                        f"{metric} in another; convert one of them"
+                        f"mixed units: {metric.name!r} is {known} in one table and {metric} in "
+                        "another; convert one of them"
+                    )
+                if known != metric:
+                    raise TableError(
+                        f"mixed directions: {metric.name!r} is to {known.direction} in one table "
+                        f"and to {metric.direction} in another; describe one of them anew"
                     )
             for environment in table.environments:
                 _check_same(environments.setdefault(environment.name, environment), environment)

@@ -66,7 +66,7 @@ def compare(
     TableError
         If `test` has no usable row or another unit, or a budget exceeds the target's measurements.
     """
-    if test.metric(metric) != table.metric(metric):
+    if test.metric(metric).unit != table.metric(metric).unit:
         raise TableError(
             f"mixed units: the test has {test.metric(metric)}, the table {table.metric(metric)}; "
             "convert one of them"

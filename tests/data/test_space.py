@@ -155,6 +155,8 @@ def test_frame_needs_every_column_once():
         SPACE.frame(pd.DataFrame([VALID]).drop(columns="level"))
     with pytest.raises(ConfigurationError, match="distinct columns"):
         SPACE.frame(pd.concat([pd.DataFrame([VALID])] * 2, axis=1))
+    with pytest.raises(ConfigurationError, match="distinct columns of one name each"):
+        SPACE.frame(pd.concat([pd.DataFrame([VALID])], keys=["x"], axis=1).swaplevel(axis=1))
 
 
 def test_a_list_names_its_row_and_fills_in_defaults():

@@ -285,6 +285,13 @@ def test_kinds_may_be_given_for_some_options():
             TableError,
             r"mixed units: 'y' is y \[ms\] in one table and y \[s\] in another",
         ),
+        (
+            lambda: MeasurementTable.concat(
+                [table_of(), table_of(metrics=[Metric("y", "ms", "maximize")])]
+            ),
+            TableError,
+            "mixed directions: 'y' is to minimize in one table and to maximize in another",
+        ),
         (lambda: MeasurementTable.concat([]), TableError, "at least one table"),
         (
             lambda: MeasurementTable.concat(
