@@ -270,6 +270,11 @@ def _header(path: Path) -> list[str]:
         header = next(csv.reader(file), [])
     if not header:
         raise TableError("expected a line with the columns' names, got an empty file")
+    if len(header) == 1 and any(separator in header[0] for separator in ";\t"):
+        raise TableError(
+            f"expected columns separated by commas, got the line {header[0]!r}; write the file "
+            "with commas, and points in its numbers"
+        )
     _check_header(header)
     return header
 

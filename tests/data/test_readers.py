@@ -141,6 +141,8 @@ def test_a_foreign_parquet_file_needs_to_be_told(tmp_path):
         ("a,environment,y\n1,,3\n", TableError, "row 0 names no environment"),
         ("a,environment,y\n1,e,3\n,e,3\n", ConfigurationError, "row 1: no value of 'a'"),
         ("a,y\n1,3\n", TableError, "missing column 'environment'; the table has"),
+        ("a;environment;y\n1;e;2,5\n", TableError, "separated by commas, got the line 'a;env"),
+        ("a\tenvironment\ty\n1\te\t3\n", TableError, "separated by commas"),
         ("a,environment,y\n1, ,3\n", UnknownEnvironment, "expected an environment's name"),
     ],
 )
