@@ -483,8 +483,11 @@ def _merged(name: str, options: Sequence[Option]) -> Option:
     if booleans and all(type(v) is bool for option in options for v in option.levels or (0,)):
         return booleans[0]  # the others are what `subspace` makes of a fixed one
     if any(type(option) is not type(first) or option.unit != first.unit for option in options):
-        kinds = ", ".join(dict.fromkeys(f"{o.kind} [{o.unit}]" for o in options))
-        raise SpaceError(f"option {name!r}: expected one kind and unit in every space, got {kinds}")
+        found = (f"{o.kind} [{o.unit}]" if o.unit else o.kind for o in options)
+        raise SpaceError(
+            f"option {name!r}: expected one kind and unit in every space, got "
+            f"{', '.join(dict.fromkeys(found))}; name the kind where it was inferred"
+        )
     if isinstance(first, (Real, Integer)):
         ranges = [option for option in options if isinstance(option, (Real, Integer))]
         low, high = min(option.low for option in ranges), max(option.high for option in ranges)

@@ -305,7 +305,7 @@ def test_kinds_may_be_given_for_some_options():
                 [table_of(), table_of(frame_of(cpu_mhz=["a", "b", "c"]))]
             ),
             SpaceError,
-            "option 'cpu_mhz': expected one kind and unit",
+            "'cpu_mhz': expected one kind and unit .*, got ordinal, categorical; name the kind",
         ),
         (lambda: table_of().metric("z"), TableError, "unknown metric 'z'; expected one of y"),
         (lambda: table_of().of("z"), UnknownEnvironment, "unknown environment 'z'"),
