@@ -64,7 +64,7 @@ class Campaign:
         If the metric is not measured, a count is not positive, or the source is the target:
         a survey of it, or a table without a row of another environment.
     SpaceError, TableError
-        If the source has other options or units.
+        If the source has other options or units, or an option and a metric have one name.
     """
 
     space: ConfigSpace

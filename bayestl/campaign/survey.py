@@ -57,8 +57,9 @@ class Survey:
 
     Raises
     ------
-    CampaignError, ConfigurationError
-        If there is no configuration, or one is outside the space.
+    CampaignError, ConfigurationError, TableError
+        If there is no configuration, one is outside the space, or an option and a metric have one
+        name.
     """
 
     space: ConfigSpace
@@ -74,6 +75,7 @@ class Survey:
         canonical = tuple(self.space.configuration(c) for c in self.configurations)
         object.__setattr__(self, "configurations", canonical)
         object.__setattr__(self, "metrics", tuple(self.metrics))
+        self.table(self.start())
 
     @property
     def environments(self) -> tuple[Environment, ...]:

@@ -187,8 +187,20 @@ class MeasurementTable:
         metrics: Mapping[str, str] | Sequence[Metric],
         environments: Sequence[Environment] = (),
     ) -> MeasurementTable:
-        """The table of `measurements`; a metric that one of them lacks is NaN there."""
+        """The table of `measurements`; a metric that one of them lacks is NaN there.
+
+        Raises
+        ------
+        TableError
+            If an option and a metric, or one of them and a column of every table, have one name,
+            or an environment is described in two ways.
+        ConfigurationError
+            For a configuration outside the space.
+        """
         metrics = _as_metrics(metrics)
+        names = [*space.names, *(metric.name for metric in metrics)]
+        _check_reserved(names)
+        _check_once(names)
         frame = space.frame([m.configuration for m in measurements])
         frame[ENVIRONMENT] = [m.environment for m in measurements]
         frame[STATUS] = [m.status.value for m in measurements]
@@ -506,6 +518,14 @@ def _check_reserved(names: Sequence[str]) -> None:
             )
 
 
+def _check_once(names: Sequence[str]) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise TableError(
+            f"duplicate column {', '.join(map(repr, repeated))}: each may appear once, in one role"
+        )
+
+
 def _check_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> None:
     if not isinstance(frame, pd.DataFrame):
         raise TableError(
@@ -518,13 +538,8 @@ def _check_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> None:
         )
     if frame.empty:
         raise TableError("expected at least one measurement, got an empty table")
-    repeated = sorted(
-        {name for name in wanted if list(frame.columns).count(name) > 1 or wanted.count(name) > 1}
-    )
-    if repeated:
-        raise TableError(
-            f"duplicate column {', '.join(map(repr, repeated))}: each may appear once, in one role"
-        )
+    _check_once(wanted)
+    _check_once([name for name in frame.columns if name in wanted])
     missing = [name for name in wanted if name not in frame.columns]
     if missing:
         hint = "; say which column names the environment" if ENVIRONMENT in missing else ""

@@ -334,6 +334,23 @@ def test_rows_are_chosen():
     assert table.of("xavier").environment_names == table.without("tx2").environment_names
 
 
+@pytest.mark.parametrize(
+    ("option", "metric", "message"),
+    [
+        ("y", "y", "duplicate column 'y'.*in one role"),
+        ("environment", "y", "'environment' is a column of every table"),
+        ("status", "y", "'status' is a column of every table"),
+        ("a", "status", "'status' is a column of every table"),
+    ],
+)
+def test_no_option_of_measurements_is_lost_to_another_column(option, metric, message):
+    measured = Measurement({option: True}, "e", Status.OK, {metric: 2.0})
+    with pytest.raises(TableError, match=message):
+        MeasurementTable.from_measurements(
+            [measured], space=ConfigSpace({option: Boolean()}), metrics={metric: "s"}
+        )
+
+
 def test_from_measurements():
     space = ConfigSpace({"a": Boolean()})
     measurements = [
