@@ -193,7 +193,7 @@ class MeasurementTable:
         ------
         TableError
             If an option and a metric, or one of them and a column of every table, have one name,
-            or an environment is described in two ways.
+            a value is infinite, or an environment is described in two ways.
         ConfigurationError
             For a configuration outside the space.
         """
@@ -205,9 +205,11 @@ class MeasurementTable:
         frame[ENVIRONMENT] = [m.environment for m in measurements]
         frame[STATUS] = [m.status.value for m in measurements]
         for metric in metrics:
-            frame[metric.name] = np.array(
+            values = np.array(
                 [m.values.get(metric.name, np.nan) if m.ok else np.nan for m in measurements], float
             )
+            _check_finite(values, frame.index, metric)
+            frame[metric.name] = values
         described = _each_once(environments)
         return cls(frame, space, _described(frame, space, described), metrics)
 
@@ -572,14 +574,17 @@ def _numbers(frame: pd.DataFrame, metric: Metric, ok: np.ndarray) -> np.ndarray:
             f"metric {metric.name!r}: expected numbers, got {cells.tolist()[row]!r} in row "
             f"{cells.index.tolist()[row]!r}"
         ) from None
+    _check_finite(values, frame.index, metric)
+    return values
+
+
+def _check_finite(values: np.ndarray, index: pd.Index, metric: Metric) -> None:
     infinite = np.isinf(values)
     if infinite.any():
-        row = frame.index.tolist()[int(np.argmax(infinite))]
         raise TableError(
-            f"metric {metric.name!r}: infinite value in row {row!r}; "
-            "mark it as a failure by its status"
+            f"metric {metric.name!r}: infinite value in row "
+            f"{index.tolist()[int(np.argmax(infinite))]!r}; mark it as a failure by its status"
         )
-    return values
 
 
 def _states(frame: pd.DataFrame, status: str | None) -> np.ndarray:

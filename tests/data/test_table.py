@@ -2,6 +2,8 @@
 
 import json
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -348,6 +350,14 @@ def test_no_option_of_measurements_is_lost_to_another_column(option, metric, mes
     with pytest.raises(TableError, match=message):
         MeasurementTable.from_measurements(
             [measured], space=ConfigSpace({option: Boolean()}), metrics={metric: "s"}
+        )
+
+
+def test_a_measurement_is_finite():
+    space, measured = ConfigSpace({"a": Boolean()}), Measurement({"a": True}, "e", Status.OK)
+    with pytest.raises(TableError, match="'y': infinite value in row 1; mark it"):
+        MeasurementTable.from_measurements(
+            [measured, replace(measured, values={"y": np.inf})], space=space, metrics={"y": "s"}
         )
 
 
