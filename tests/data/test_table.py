@@ -1,7 +1,6 @@
 """A measurement table is checked once, and stays canonical."""
 
 import json
-
 from dataclasses import replace
 
 import numpy as np
