@@ -376,7 +376,7 @@ class MeasurementTable:
 
     def of(self, *environments: str) -> MeasurementTable:
         """The rows of the named environments alone."""
-        kept = tuple(self.environment(name) for name in environments)
+        kept = tuple(self.environment(name) for name in dict.fromkeys(environments))
         rows = self.frame[ENVIRONMENT].isin(environments).to_numpy()
         return replace(self.select(rows), environments=kept)
 

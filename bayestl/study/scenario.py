@@ -103,6 +103,8 @@ class RecordedScenario:
             raise StudyError(
                 f"{self.name}: expected a list of sources, such as ({self.sources!r},), got a text"
             )
+        if len(set(self.sources)) < len(self.sources):
+            raise StudyError(f"{self.name}: expected each source once, got {self.sources!r}")
         least = {"source_rows": 0, "pool_rows": 0, "test_rows": 1}
         for what, count in least.items():
             if (getattr(self, what) or 0) < count and getattr(self, what) is not None:

@@ -332,6 +332,7 @@ def test_rows_are_chosen():
     assert len(table.select([])) == 0
     assert table.select([2, 0]).frame["y"].tolist() == [1.0, 3.0]
     assert table.select(np.array([False, True, False])).frame["y"].tolist() == [2.0]
+    assert table.of("xavier", "xavier").environment_names == ("xavier",)
     assert table.of("xavier").environment_names == table.without("tx2").environment_names
 
 

@@ -52,6 +52,7 @@ def test_a_target_is_no_source_of_itself():
     ("change", "message"),
     [
         ({"sources": "known"}, r"a list of sources, such as \('known',\), got a text"),
+        ({"sources": ("known", "known")}, "each source once"),
         ({"source_rows": -1}, "source_rows of at least 0, got -1"),
         ({"pool_rows": -1}, "pool_rows of at least 0, got -1"),
         ({"test_rows": 0}, "test_rows of at least 1, got 0"),
