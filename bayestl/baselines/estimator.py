@@ -20,7 +20,14 @@ import numpy as np
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError
 from bayestl.models.conformal import Regressor
-from bayestl.models.regression import FittedRegression, cross_validated, fit_regression
+from bayestl.models.regression import (
+    Examples,
+    FittedRegression,
+    Trained,
+    cross_validated,
+    fit_regression,
+    random_state,
+)
 from bayestl.models.scaling import TransformName
 
 KNOTS = (1 / 3, 2 / 3)
@@ -64,8 +71,11 @@ class Estimator:
         self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
     ) -> FittedRegression:
         """The regressor fitted to the usable rows; see `Model.fit`."""
-        train = partial(cross_validated, fit=partial(_fitted, self.estimator, seed), seed=seed)
-        return fit_regression(self, train, table, metric, target, pooled=self.pooled)
+        return fit_regression(self, self._train, table, metric, target, seed, pooled=self.pooled)
+
+    def _train(self, examples: Examples, *, seed: int) -> Trained:
+        fit = partial(_fitted, self.estimator, random_state(seed))
+        return cross_validated(examples, fit=fit, seed=seed)
 
 
 def decision_tree() -> Estimator:

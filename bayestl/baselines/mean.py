@@ -31,8 +31,8 @@ class Mean:
         self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
     ) -> FittedRegression:
         """The mean of the target's usable rows; see `Model.fit`."""
-        train = partial(cross_validated, fit=_mean, seed=seed)
-        return fit_regression(self, train, table, metric, target)
+        train = partial(cross_validated, fit=_mean)
+        return fit_regression(self, train, table, metric, target, seed)
 
 
 def _mean(x: np.ndarray, z: np.ndarray, weights: np.ndarray) -> Regressor:

@@ -37,8 +37,8 @@ class RidgeInteractions:
         self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
     ) -> FittedRegression:
         """The effects fitted to the target's usable rows; see `Model.fit`."""
-        train = partial(cross_validated, fit=_ridge, seed=seed)
-        return fit_regression(self, train, table, metric, target)
+        train = partial(cross_validated, fit=_ridge)
+        return fit_regression(self, train, table, metric, target, seed)
 
 
 def _ridge(x: np.ndarray, z: np.ndarray, weights: np.ndarray) -> Regressor:

@@ -14,7 +14,6 @@ values on the transformed scale, on which a squared error is a relative one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -58,8 +57,7 @@ class SparseNetwork:
         self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
     ) -> FittedRegression:
         """The network fitted to the usable rows; see `Model.fit`."""
-        train = partial(self._train, seed=seed)
-        return fit_regression(self, train, table, metric, target, pooled=self.pooled)
+        return fit_regression(self, self._train, table, metric, target, seed, pooled=self.pooled)
 
     def _train(self, examples: Examples, *, seed: int) -> Trained:
         x, z = examples.x, examples.z

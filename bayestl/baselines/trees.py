@@ -17,6 +17,7 @@ from bayestl.models.regression import (
     Trained,
     cross_validated,
     fit_regression,
+    random_state,
 )
 from bayestl.models.scaling import TransformName
 
@@ -37,16 +38,20 @@ class RandomForest:
     trees: int = 200
     transform: TransformName = "auto"
 
+    def __post_init__(self) -> None:
+        if self.trees < 1:
+            raise FitError(f"expected at least one tree, got {self.trees}")
+
     def fit(
         self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
     ) -> FittedRegression:
         """The forest fitted to the target's usable rows; see `Model.fit`."""
-        return fit_regression(self, partial(self._train, seed=seed), table, metric, target)
+        return fit_regression(self, self._train, table, metric, target, seed)
 
     def _train(self, examples: Examples, *, seed: int) -> Trained:
         from sklearn.ensemble import RandomForestRegressor
 
-        forest = RandomForestRegressor(self.trees, random_state=seed, n_jobs=1)
+        forest = RandomForestRegressor(self.trees, random_state=random_state(seed), n_jobs=1)
         forest.fit(examples.x, examples.z, sample_weight=examples.weights)
         left_out = np.ones((len(examples.z), self.trees), dtype=bool)
         for tree, drawn in enumerate(forest.estimators_samples_):
@@ -71,12 +76,14 @@ class BoostedTrees:
     learning_rate: float = 0.1
     transform: TransformName = "auto"
 
+    def __post_init__(self) -> None:
+        _check_boosting(self)
+
     def fit(
         self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
     ) -> FittedRegression:
         """The trees fitted to the target's usable rows; see `Model.fit`."""
-        train = partial(cross_validated, fit=partial(_boosted, self, seed), seed=seed)
-        return fit_regression(self, train, table, metric, target)
+        return fit_regression(self, partial(_boosted, self), table, metric, target, seed)
 
 
 @dataclass(frozen=True)
@@ -97,29 +104,38 @@ class PooledBoostedTrees:
     learning_rate: float = 0.1
     transform: TransformName = "auto"
 
+    def __post_init__(self) -> None:
+        _check_boosting(self)
+
     def fit(
         self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
     ) -> FittedRegression:
         """The trees fitted to every usable row; see `Model.fit`."""
-        train = partial(cross_validated, fit=partial(_boosted, self, seed), seed=seed)
-        return fit_regression(self, train, table, metric, target, pooled=True)
+        train = partial(_boosted, self)
+        return fit_regression(self, train, table, metric, target, seed, pooled=True)
+
+
+def _check_boosting(recipe: BoostedTrees | PooledBoostedTrees) -> None:
+    if recipe.rounds < 1 or recipe.depth < 0 or not recipe.learning_rate > 0:
+        raise FitError(
+            f"expected at least one round, no negative depth and a positive rate, got {recipe}"
+        )
 
 
 def _boosted(
-    recipe: BoostedTrees | PooledBoostedTrees,
-    seed: int,
-    x: np.ndarray,
-    z: np.ndarray,
-    weights: np.ndarray,
-) -> Regressor:
-    booster: Any = _xgboost().XGBRegressor(
-        n_estimators=recipe.rounds,
-        max_depth=recipe.depth,
-        learning_rate=recipe.learning_rate,
-        random_state=seed,
-        n_jobs=1,
-    )
-    return booster.fit(x, z, sample_weight=weights)
+    recipe: BoostedTrees | PooledBoostedTrees, examples: Examples, *, seed: int
+) -> Trained:
+    def fit(x: np.ndarray, z: np.ndarray, weights: np.ndarray) -> Regressor:
+        booster: Any = _xgboost().XGBRegressor(
+            n_estimators=recipe.rounds,
+            max_depth=recipe.depth,
+            learning_rate=recipe.learning_rate,
+            random_state=random_state(seed),
+            n_jobs=1,
+        )
+        return booster.fit(x, z, sample_weight=weights)
+
+    return cross_validated(examples, fit=fit, seed=seed)
 
 
 def _xgboost() -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bayestl.data.options import Boolean, Categorical, Integer, Option, Ordinal, Real
-from bayestl.errors import TableError
+from bayestl.errors import SpaceError, TableError
 
 MAX_ORDINAL_LEVELS = 32
 """Numbers with at most this many distinct values are levels of a table, not a range."""
@@ -24,7 +24,8 @@ def infer_option(name: str, column: pd.Series) -> Option:
     Raises
     ------
     TableError
-        For a column without a value, or with one that is no text, boolean or finite number.
+        For a column without a value, with one that is no text, boolean or finite number, or with
+        two that a file could not tell apart, such as 1 and "1".
     """
     present = column.dropna()
     for kind in present.map(type).unique() if present.dtype == object else ():
@@ -39,7 +40,11 @@ def infer_option(name: str, column: pd.Series) -> Option:
     if all(isinstance(value, bool) for value in values):
         return Boolean()
     if any(isinstance(value, (bool, str)) for value in values):
-        return Categorical(tuple(sorted(values, key=lambda value: (type(value).__name__, value))))
+        choices = sorted(values, key=lambda value: (type(value).__name__, value))
+        try:
+            return Categorical(tuple(choices))
+        except SpaceError as error:  # such as 1 and "1"
+            raise TableError(f"option {name!r}: {error}") from None
     numbers = sorted(values)
     if not all(abs(number) <= sys.float_info.max for number in numbers):
         raise TableError(

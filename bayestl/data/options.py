@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -333,7 +333,8 @@ def _one_of(level: Mapping[Value, Value], value: Any) -> Value:
 
 
 def _checked_levels(levels: Sequence[Any]) -> tuple[Value, ...]:
-    if isinstance(levels, str) or not len(levels):
+    # a set has no first level, which is the default, nor the same order in every process
+    if isinstance(levels, (str, Set)) or not hasattr(levels, "__len__") or not len(levels):
         raise SpaceError(f"expected a non-empty list of levels, got {levels!r}")
     plain = tuple(_plain(level) for level in levels)
     seen: dict[Value, Value] = {}

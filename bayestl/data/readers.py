@@ -28,7 +28,13 @@ from bayestl.data.measurement import Metric
 from bayestl.data.options import Option
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import ENVIRONMENT, STATUS, MeasurementTable, Schema
-from bayestl.errors import ConfigurationError, FileError, TableError
+from bayestl.errors import (
+    ConfigurationError,
+    FileError,
+    SpaceError,
+    TableError,
+    UnknownEnvironment,
+)
 
 METADATA_KEY = b"bayestl"
 """Where in a Parquet schema's metadata the description lies."""
@@ -65,7 +71,7 @@ def read_table(
     ------
     FileError
         If the file is missing or cannot be read.
-    TableError, ConfigurationError
+    TableError, ConfigurationError, SpaceError, UnknownEnvironment
         If it is empty or malformed, has a column twice, or as `MeasurementTable.from_frame`;
         the message names the file.
     """
@@ -116,7 +122,7 @@ def _named(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise unreadable(path, error) from error
-    except (TableError, ConfigurationError) as error:
+    except (TableError, ConfigurationError, SpaceError, UnknownEnvironment) as error:
         raise type(error)(f"{path}: {error}") from None
     except _MALFORMED as error:
         raise TableError(f"{path}: malformed: {str(error).strip()}") from None
@@ -250,6 +256,7 @@ def _read_csv(
             dtype=dict.fromkeys(text, "str"),
             keep_default_na=False,
             na_values=empty,
+            low_memory=False,  # in parts, a column with one text late in it is of two kinds
         )
     for name in known.keys() & set(header):
         frame[name] = _parsed(known[name], frame[name])
@@ -263,6 +270,11 @@ def _header(path: Path) -> list[str]:
         header = next(csv.reader(file), [])
     if not header:
         raise TableError("expected a line with the columns' names, got an empty file")
+    if len(header) == 1 and any(separator in header[0] for separator in ";\t"):
+        raise TableError(
+            f"expected columns separated by commas, got the line {header[0]!r}; write the file "
+            "with commas, and points in its numbers"
+        )
     _check_header(header)
     return header
 

@@ -212,8 +212,10 @@ class ConfigSpace:
         missing = [name for name in self.names if name not in configs.columns]
         if missing:
             raise ConfigurationError(f"expected a column for every option, missing {missing}")
-        if not configs.columns.is_unique:
-            raise ConfigurationError(f"expected distinct columns, got {list(configs.columns)}")
+        if configs.columns.nlevels > 1 or not configs.columns.is_unique:
+            raise ConfigurationError(
+                f"expected distinct columns of one name each, got {list(configs.columns)}"
+            )
         absent = configs[list(self.names)].isna().to_numpy()
         columns, inside = {}, np.empty_like(absent)
         for place, (name, option) in enumerate(self.options.items()):
@@ -291,6 +293,8 @@ class ConfigSpace:
         frequency tables. Conditions must agree; a constraint is kept only if every
         space has it, since the others' configurations may violate it.
         """
+        if not spaces:
+            raise SpaceError("expected at least one space, got none")
         first = spaces[0]
         for other in spaces[1:]:
             if set(other.names) != set(first.names):
@@ -479,8 +483,11 @@ def _merged(name: str, options: Sequence[Option]) -> Option:
     if booleans and all(type(v) is bool for option in options for v in option.levels or (0,)):
         return booleans[0]  # the others are what `subspace` makes of a fixed one
     if any(type(option) is not type(first) or option.unit != first.unit for option in options):
-        kinds = ", ".join(dict.fromkeys(f"{o.kind} [{o.unit}]" for o in options))
-        raise SpaceError(f"option {name!r}: expected one kind and unit in every space, got {kinds}")
+        found = (f"{o.kind} [{o.unit}]" if o.unit else o.kind for o in options)
+        raise SpaceError(
+            f"option {name!r}: expected one kind and unit in every space, got "
+            f"{', '.join(dict.fromkeys(found))}; name the kind where it was inferred"
+        )
     if isinstance(first, (Real, Integer)):
         ranges = [option for option in options if isinstance(option, (Real, Integer))]
         low, high = min(option.low for option in ranges), max(option.high for option in ranges)

@@ -136,7 +136,8 @@ class MeasurementTable:
         ------
         TableError
             For what is no frame or an empty one, missing or duplicate columns, values that are
-            no numbers or infinite, and ok rows without any value.
+            no numbers or infinite, ok rows without any value, and an environment that is described
+            in two ways.
         ConfigurationError
             For a value outside its option's domain or a violated constraint.
         UnknownEnvironment
@@ -144,7 +145,7 @@ class MeasurementTable:
         """
         metrics = _as_metrics(metrics)
         names = _option_names(options)
-        _check_names([*names, *(metric.name for metric in metrics)])
+        _check_reserved([*names, *(metric.name for metric in metrics)])
         if not isinstance(environment, (str, Environment)):
             raise TableError(
                 "expected the column that names the environment, or one Environment of every row, "
@@ -166,12 +167,12 @@ class MeasurementTable:
         ok = states == Status.OK.value
         values = {metric.name: _numbers(frame, metric, ok) for metric in metrics}
         _check_some_value(frame, values, ok)
-        described = _by_name(environments)
         if isinstance(environment, Environment):
             result[ENVIRONMENT] = environment.name
-            described[environment.name] = environment
+            described = _each_once([*_by_name(environments).values(), environment])
         else:
             result[ENVIRONMENT] = _environment_names(frame[environment])
+            described = _each_once(environments)
         result[STATUS] = states
         for name, column_values in values.items():
             result[name] = column_values
@@ -191,18 +192,25 @@ class MeasurementTable:
         Raises
         ------
         TableError
-            If there is no metric, or a name is used twice or is a column of every table.
+            If an option and a metric, or one of them and a column of every table, have one name,
+            a value is infinite, or an environment is described in two ways.
+        ConfigurationError
+            For a configuration outside the space.
         """
         metrics = _as_metrics(metrics)
-        _check_names([*space.names, *(metric.name for metric in metrics)])
+        names = [*space.names, *(metric.name for metric in metrics)]
+        _check_reserved(names)
+        _check_once(names)
         frame = space.frame([m.configuration for m in measurements])
         frame[ENVIRONMENT] = [m.environment for m in measurements]
         frame[STATUS] = [m.status.value for m in measurements]
         for metric in metrics:
-            frame[metric.name] = np.array(
+            values = np.array(
                 [m.values.get(metric.name, np.nan) if m.ok else np.nan for m in measurements], float
             )
-        described = _by_name(environments)
+            _check_finite(values, frame.index, metric)
+            frame[metric.name] = values
+        described = _each_once(environments)
         return cls(frame, space, _described(frame, space, described), metrics)
 
     def __len__(self) -> int:
@@ -368,7 +376,7 @@ class MeasurementTable:
 
     def of(self, *environments: str) -> MeasurementTable:
         """The rows of the named environments alone."""
-        kept = tuple(self.environment(name) for name in environments)
+        kept = tuple(self.environment(name) for name in dict.fromkeys(environments))
         rows = self.frame[ENVIRONMENT].isin(environments).to_numpy()
         return replace(self.select(rows), environments=kept)
 
@@ -412,17 +420,19 @@ class MeasurementTable:
         environments: dict[str, Environment] = {}
         for table in tables:
             for metric in table.metrics:
-                if metrics.setdefault(metric.name, metric) != metric:
+                known = metrics.setdefault(metric.name, metric)
+                if known.unit != metric.unit:
                     raise TableError(
-                        f"mixed units: {metric.name!r} is {metrics[metric.name]} in one table and "
-                        f"{metric} in another; convert one of them"
+                        f"mixed units: {metric.name!r} is {known} in one table and {metric} in "
+                        "another; convert one of them"
+                    )
+                if known != metric:
+                    raise TableError(
+                        f"mixed directions: {metric.name!r} is to {known.direction} in one table "
+                        f"and to {metric.direction} in another; describe one of them anew"
                     )
             for environment in table.environments:
-                if environments.setdefault(environment.name, environment) != environment:
-                    raise TableError(
-                        f"environment {environment.name!r} is described in two ways; "
-                        "rename one of them"
-                    )
+                _check_same(environments.setdefault(environment.name, environment), environment)
         space = ConfigSpace.union([table.space for table in tables])
         columns = [*space.names, *_RESERVED, *metrics]
         frame = pd.concat(
@@ -440,6 +450,18 @@ def _by_name(environments: Sequence[Environment]) -> dict[str, Environment]:
             f"{environments!r}"
         )
     return {environment.name: environment for environment in every}
+
+
+def _each_once(environments: Sequence[Environment]) -> dict[str, Environment]:
+    by_name = _by_name(environments)
+    for environment in environments:
+        _check_same(by_name[environment.name], environment)
+    return by_name
+
+
+def _check_same(one: Environment, other: Environment) -> None:
+    if one != other:
+        raise TableError(f"environment {one.name!r} is described in two ways; rename one of them")
 
 
 def _described(
@@ -490,9 +512,7 @@ def _option_names(options: ConfigSpace | Sequence[str] | Mapping[str, Option | N
     return list(options.names if isinstance(options, ConfigSpace) else options)
 
 
-def _check_names(names: Sequence[str]) -> None:
-    """Refuse options and metrics that would share a column, or take one of every table."""
-    _refuse_repeated({name for name in names if names.count(name) > 1})
+def _check_reserved(names: Sequence[str]) -> None:
     for name in names:
         if name in _RESERVED:
             raise TableError(
@@ -500,11 +520,11 @@ def _check_names(names: Sequence[str]) -> None:
             )
 
 
-def _refuse_repeated(names: set[str]) -> None:
-    if names:
+def _check_once(names: Sequence[str]) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
         raise TableError(
-            f"duplicate column {', '.join(map(repr, sorted(names)))}: each may appear once, in one "
-            "role"
+            f"duplicate column {', '.join(map(repr, repeated))}: each may appear once, in one role"
         )
 
 
@@ -513,11 +533,15 @@ def _check_columns(frame: pd.DataFrame, wanted: Sequence[str]) -> None:
         raise TableError(
             f"expected a pandas DataFrame, got a {type(frame).__name__}; read_table reads files"
         )
+    if frame.columns.nlevels > 1:
+        raise TableError(
+            f"expected columns with one name each, got {frame.columns.nlevels} lines of names, as "
+            "after a pivot; name the columns anew"
+        )
     if frame.empty:
         raise TableError("expected at least one measurement, got an empty table")
-    _refuse_repeated(
-        {name for name in wanted if list(frame.columns).count(name) > 1 or wanted.count(name) > 1}
-    )
+    _check_once(wanted)
+    _check_once([name for name in frame.columns if name in wanted])
     missing = [name for name in wanted if name not in frame.columns]
     if missing:
         hint = "; say which column names the environment" if ENVIRONMENT in missing else ""
@@ -550,14 +574,17 @@ def _numbers(frame: pd.DataFrame, metric: Metric, ok: np.ndarray) -> np.ndarray:
             f"metric {metric.name!r}: expected numbers, got {cells.tolist()[row]!r} in row "
             f"{cells.index.tolist()[row]!r}"
         ) from None
+    _check_finite(values, frame.index, metric)
+    return values
+
+
+def _check_finite(values: np.ndarray, index: pd.Index, metric: Metric) -> None:
     infinite = np.isinf(values)
     if infinite.any():
-        row = frame.index.tolist()[int(np.argmax(infinite))]
         raise TableError(
-            f"metric {metric.name!r}: infinite value in row {row!r}; "
-            "mark it as a failure by its status"
+            f"metric {metric.name!r}: infinite value in row "
+            f"{index.tolist()[int(np.argmax(infinite))]!r}; mark it as a failure by its status"
         )
-    return values
 
 
 def _states(frame: pd.DataFrame, status: str | None) -> np.ndarray:

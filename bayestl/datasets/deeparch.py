@@ -59,7 +59,7 @@ _DATE = re.compile(r"_\d{4}-\d{2}-\d{2} .*$")
 def deeparch(
     folder: str | Path | None = None,
     *,
-    environments: Collection[str] | None = None,
+    environments: str | Collection[str] | None = None,
     hardware: str | Collection[str] | None = None,
     workload: str | Collection[str] | None = None,
 ) -> MeasurementTable:

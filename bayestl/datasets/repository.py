@@ -87,7 +87,7 @@ def read_columns(
 
 def select_environments(
     known: Sequence[Environment],
-    names: Collection[str] | None,
+    names: str | Collection[str] | None,
     hardware: str | Collection[str] | None = None,
     workload: str | Collection[str] | None = None,
 ) -> list[Environment]:
@@ -98,18 +98,19 @@ def select_environments(
     UnknownEnvironment
         If there is none, or a name is not known.
     """
-    missing = sorted(set(names or ()) - {environment.name for environment in known})
+    asked = [names] if isinstance(names, str) else names or ()
+    missing = sorted(set(asked) - {environment.name for environment in known})
     wanted = [
         environment
         for environment in known
-        if (names is None or environment.name in names)
+        if _allows(names, environment.name)
         and _allows(hardware, environment.hardware)
         and _allows(workload, environment.workload)
     ]
     if missing or not wanted:
         listed = ", ".join(environment.name for environment in known) or "none at all"
-        asked = f"unknown environment {', '.join(missing)}" if missing else "no environment fits"
-        raise UnknownEnvironment(f"{asked}; the clone has {listed}")
+        wrong = f"unknown environment {', '.join(missing)}" if missing else "no environment fits"
+        raise UnknownEnvironment(f"{wrong}; the clone has {listed}")
     return wanted
 
 

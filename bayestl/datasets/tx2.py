@@ -52,7 +52,7 @@ _NAMES = {"inference_time": "latency", "power_consumption": "power_sum"}
 
 
 def tx2(
-    folder: str | Path | None = None, *, environments: Collection[str] | None = None
+    folder: str | Path | None = None, *, environments: str | Collection[str] | None = None
 ) -> MeasurementTable:
     """768 configurations at each image size, the environments named like "200x200".
 

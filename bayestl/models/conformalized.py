@@ -38,7 +38,16 @@ from bayestl.data.table import MeasurementTable
 from bayestl.errors import FileError, FitError
 from bayestl.models.conformal import Ranked, rank_of
 from bayestl.models.folds import repeat_weights, target_folds
-from bayestl.models.model import QUANTILES, Configs, Diagnostics, Fitted, Model, expect_table
+from bayestl.models.model import (
+    QUANTILES,
+    Configs,
+    Diagnostics,
+    Fitted,
+    Model,
+    checked_seed,
+    expect_recipe,
+    expect_table,
+)
 from bayestl.models.persistence import save
 from bayestl.models.scaling import quantile_column
 from bayestl.models.state import State
@@ -71,13 +80,8 @@ class Conformal:
     split: float | None = None
 
     def __post_init__(self) -> None:
-        model, folds, split = self.model, self.folds, self.split
-        estimator = hasattr(model, "get_params")  # scikit-learn's, whose fit takes no table
-        if not hasattr(model, "fit") or isinstance(model, type) or estimator:
-            raise FitError(
-                "expected a recipe, such as TransferGP(), or a scikit-learn regressor in one, such "
-                f"as Estimator(SVR()), got {model!r}"
-            )
+        folds, split = self.folds, self.split
+        expect_recipe(self.model)
         if isinstance(folds, bool) or not isinstance(folds, Integral) or folds < 2:
             raise FitError(f"expected a whole number of folds, at least two, got {folds!r}")
         if split is not None and not (isinstance(split, Real) and 0 < split < 1):
@@ -87,6 +91,7 @@ class Conformal:
         self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
     ) -> FittedConformal:
         """The model fitted to every usable row, or to those not held out; see `Model.fit`."""
+        seed = checked_seed(seed)
         expect_table(table).environment(target)
         usable = table.usable(metric)
         parts = self._parts(usable, target, seed)

@@ -110,6 +110,27 @@ def checked_seed(seed: Any) -> int:
     return number
 
 
+def is_recipe(value: Any) -> bool:
+    """Whether a value looks like a `Model`: no class, nor what scikit-learn fits to arrays."""
+    fits = hasattr(value, "fit") and not isinstance(value, type)
+    return fits and not hasattr(value, "get_params")
+
+
+def expect_recipe(value: Any) -> None:
+    """Refuse what no recipe can be made around.
+
+    Raises
+    ------
+    FitError
+        If it is no `Model`.
+    """
+    if not is_recipe(value):
+        raise FitError(
+            "expected a recipe, such as TransferGP(), or a scikit-learn regressor in one, such as "
+            f"Estimator(SVR()), got {value!r}"
+        )
+
+
 @dataclass(frozen=True)
 class Diagnostics:
     """What happened in a fit, so that no fallback is silent.
@@ -174,7 +195,7 @@ class Fitted(Protocol):
 
 
 def expect_table(table: MeasurementTable) -> MeasurementTable:
-    """The table that a recipe is fitted to; every recipe begins here.
+    """The table that a recipe is fitted to, or that is looked at; every recipe begins here.
 
     Raises
     ------
@@ -183,7 +204,7 @@ def expect_table(table: MeasurementTable) -> MeasurementTable:
     """
     if not isinstance(table, MeasurementTable):
         raise TableError(
-            f"expected a MeasurementTable to fit to, got a {type(table).__name__}; "
+            f"expected a MeasurementTable, got a {type(table).__name__}; "
             "MeasurementTable.from_frame makes one of a pandas frame"
         )
     return table

@@ -22,7 +22,14 @@ from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError
 from bayestl.models.conformal import FEW_POINTS, PRIOR_SIZE, HeldOut, Regressor
 from bayestl.models.encoding import Encoding
-from bayestl.models.model import QUANTILES, Configs, Diagnostics, expect_table, expect_target
+from bayestl.models.model import (
+    QUANTILES,
+    Configs,
+    Diagnostics,
+    checked_seed,
+    expect_table,
+    expect_target,
+)
 from bayestl.models.observations import Observations
 from bayestl.models.persistence import save
 from bayestl.models.scaling import Scaling, quantile_columns
@@ -39,6 +46,12 @@ _BLOCK = 1_000  # configurations predicted at once, to bound memory
 
 Fit = Callable[[np.ndarray, np.ndarray, np.ndarray], Regressor]
 """From (n, p) features, (n,) values and (n,) weights to a regressor."""
+
+
+class Train(Protocol):
+    """From examples to a regressor and the members that left points out."""
+
+    def __call__(self, examples: Examples, *, seed: int) -> Trained: ...
 
 
 class Features(Protocol):
@@ -235,25 +248,26 @@ class FittedRegression:
 
 def fit_regression(
     recipe: Any,
-    train: Callable[[Examples], Trained],
+    train: Train,
     table: MeasurementTable,
     metric: str,
     target: str,
+    seed: int,
     *,
     pooled: bool = False,
 ) -> FittedRegression:
     """The recipe fitted to the target's usable rows, or with `pooled` to every environment's.
 
-    This is how any scikit-learn estimator becomes a model: `train` turns examples into
-    the regressor and the members that left points out.
+    This is how any scikit-learn estimator becomes a model.
 
     Raises
     ------
     FitError
-        If there is no usable row, or a value does not fit the transform.
+        If there is no usable row, a value does not fit the transform, or the seed is none.
     UnknownEnvironment, TableError
         For a target or a metric that the table does not know.
     """
+    seed = checked_seed(seed)
     seen = table if pooled else expect_table(table).of(target)
     if not pooled and not len(seen.usable(metric)):
         raise FitError(
@@ -263,8 +277,9 @@ def fit_regression(
     observations = Observations.of(seen, metric, target, recipe.transform)
     examples = Examples.of(observations)
     features = OptionFeatures(observations.encoding, len(observations.environments))
+    trained = train(examples, seed=seed)
     return fitted_regression(
-        recipe, table.metric(metric), target, observations, features, examples, train(examples)
+        recipe, table.metric(metric), target, observations, features, examples, trained
     )
 
 
@@ -356,6 +371,11 @@ def _fold_members(examples: Examples, seed: int, most: int) -> np.ndarray:
         folds = 0
     fold = np.random.default_rng(seed).permutation(count) % max(folds, 1)
     return fold[:, None] == np.arange(folds)
+
+
+def random_state(seed: int) -> int:
+    """The seed in the 32 bits that other libraries take."""
+    return seed % 2**32
 
 
 def regressor_inputs(encoded: np.ndarray, environment: np.ndarray, count: int) -> np.ndarray:

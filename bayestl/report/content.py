@@ -44,7 +44,7 @@ class Improvement:
 
         None where a value is not positive, so that a ratio means nothing.
         """
-        if min(self.default_value, self.best_value) <= 0:
+        if not (self.default_value > 0 and self.best_value > 0):
             return None
         return (self.default_value / self.best_value) ** metric.sign
 

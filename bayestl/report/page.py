@@ -33,6 +33,11 @@ MOST_ROWS = 200
 """A table of the page lists at most this many rows, and says how many it leaves out."""
 MOST_CHANGES = 8
 """So many options and pairs are listed that act differently."""
+_NO_CHARACTERS = dict.fromkeys(
+    [*range(9), 11, *range(14, 32), *range(127, 160), *range(0xD800, 0xE000)],
+    "\N{REPLACEMENT CHARACTER}",
+)
+"""Controls that HTML does not allow, as in what a program printed, and halves of characters."""
 _HEADINGS = {
     "mape": "error, %",
     "spearman": "rank correlation",
@@ -68,7 +73,7 @@ def write(report: Report, path: str | Path) -> Path:
     for drawing in drawings:
         png = as_png(drawing.light)
         write_whole(page.parent / f"{drawing.name}.png", lambda file, png=png: file.write(png))
-    text = _render(report, drawings).encode()
+    text = _render(report, drawings).translate(_NO_CHARACTERS).encode()
     write_whole(page, lambda file: file.write(text))
     return page
 

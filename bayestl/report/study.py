@@ -24,6 +24,7 @@ from bayestl.report.text import label, number, tick
 from bayestl.report.theme import LIGHT, Theme
 from bayestl.study.statistics import (
     CriticalDifference,
+    cell_means,
     errors,
     geometric_mean,
     ratios,
@@ -77,7 +78,7 @@ def error_against_budget(
 
     A line is the geometric mean over the group's scenarios of the mean error over the seeds,
     drawn where the method ran on all of them; its band holds 80 % of the seeds. A hollow mark
-    leaves out scenarios in which a fit failed.
+    leaves out scenarios in which a fit failed, or erred by nothing.
     """
     names = _named(frame, score, methods)
     table = errors(frame, score)
@@ -91,7 +92,7 @@ def error_against_budget(
                 "middle": means.groupby(level="budget").agg(geometric_mean),
                 "low": bands.quantile(BAND[0]),
                 "high": bands.quantile(BAND[1]),
-                "failed": (means == np.inf).groupby(level="budget").any(),
+                "failed": means.isin([0, np.inf]).groupby(level="budget").any(),
                 "whole": means.notna().groupby(level="budget").all(),
             }
         )
@@ -201,17 +202,19 @@ def heat_map(
     A cross is a method that failed at some budget, and a dot one that was not run; the last
     row leaves both out. The best of each row is bold.
     """
-    table = ratios_to_best(frame, score)
+    table, means = ratios_to_best(frame, score), cell_means(frame, score)
     overall = _geometric_means(table).sort_values(kind="stable")
     names = [str(name) for name in overall.index if methods is None or name in methods]
     groups = frame.drop_duplicates("scenario").set_index("scenario")["group"].astype(str)
     rows = _heat_rows(groups)
     last = max(rows.values()) + 2
     shown = pd.DataFrame(np.nan, index=range(last + 1), columns=names)
-    failed = (table[names] == np.inf).groupby(level="scenario").any()
+    failed = (means[names] == np.inf).groupby(level="scenario").any()
+    beyond = (table[names] == np.inf).groupby(level="scenario").any()  # the best errs by nothing
     for scenario, row in rows.items():
-        means = _geometric_means(table.loc[[scenario], names])
-        shown.loc[row] = means.where(~failed.loc[[scenario]].any())
+        ratio = _geometric_means(table.loc[[scenario], names])
+        ratio = ratio.mask(beyond.loc[[scenario]].any(), np.inf)
+        shown.loc[row] = ratio.where(~failed.loc[[scenario]].any())
     shown.loc[last] = overall[names]
     figure = Figure(figsize=(2.9 + 0.52 * len(names), 1.2 + 0.21 * last))
     axes = figure.subplots()
@@ -223,7 +226,7 @@ def heat_map(
         for column, name in enumerate(names):
             value = float(shown.to_numpy()[row, column])
             is_best = value == shown.loc[row].min()
-            if np.isfinite(value):
+            if not np.isnan(value):
                 colour = readable_on(to_hex(tuple(ground[row, column])), theme)
                 text = _factor(value)
             elif scenario and failed[name][scenario]:

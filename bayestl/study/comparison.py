@@ -59,19 +59,24 @@ def compare(
     table : every source row, and the target's rows in the order they were measured; a
         budget of n is the first n of the usable ones
     test : measurements of the target that no model is given
-    budgets : numbers of target measurements, ascending; all of them unless given
+    budgets : numbers of target measurements; all of them unless given
 
     Raises
     ------
     TableError
-        If `test` has no usable row, or a budget exceeds the target's measurements.
+        If `test` has no usable row or another unit, or a budget exceeds the target's measurements.
     """
+    if test.metric(metric).unit != table.metric(metric).unit:
+        raise TableError(
+            f"mixed units: the test has {test.metric(metric)}, the table {table.metric(metric)}; "
+            "convert one of them"
+        )
     held_out = test.of(target).usable(metric)
     if not len(held_out):
         raise TableError(f"expected test measurements of {metric!r} in {target!r}, got none")
     available = len(table.of(target).usable(metric))
-    budgets = budgets or [available]
-    if max(budgets) > available:
+    budgets = sorted(map(int, budgets)) or [available]
+    if not 0 <= budgets[0] <= budgets[-1] <= available:
         raise TableError(f"expected budgets of at most {available} target rows, got {budgets}")
     measured = held_out.frame[metric].reset_index(drop=True)
     scores, predictions, fitted = [], {}, {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import pickle
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -50,7 +51,8 @@ def execute(tasks: Iterable[Work], keep: Keep, executor: Executor, workers: int)
     Raises
     ------
     StudyError
-        For an unknown executor, fewer than one worker, or a missing library.
+        For an unknown executor, fewer than one worker, a missing library, or a task that cannot
+        be sent to another process.
     """
     if workers < 1:
         raise StudyError(f"expected at least one worker, got {workers!r}")
@@ -91,6 +93,7 @@ def _until_a_death(tasks: Iterator[Work], keep: Keep, workers: int) -> list[Work
     try:
         while True:
             for task in islice(tasks, 0 if lost else AHEAD * workers - len(running)):
+                _check_sendable(task)
                 try:
                     running[pool.submit(_all_rows, task)] = task
                 except BrokenProcessPool:  # since the last answer
@@ -109,6 +112,16 @@ def _until_a_death(tasks: Iterator[Work], keep: Keep, workers: int) -> list[Work
                     keep(row)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _check_sendable(task: Work) -> None:
+    try:
+        pickle.dumps(task)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise StudyError(
+            "expected scenarios and recipes that other processes can import, such as functions of "
+            f"a module; {error}"
+        ) from None
 
 
 def _on_cluster(tasks: Iterable[Work], keep: Keep, client: Any) -> None:

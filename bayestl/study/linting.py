@@ -18,6 +18,7 @@ from bayestl.baselines.trees import RandomForest
 from bayestl.data.measurement import Metric
 from bayestl.data.table import ENVIRONMENT, STATUS, MeasurementTable
 from bayestl.errors import FitError
+from bayestl.models.model import expect_table
 
 COPY_TOLERANCE = 1e-6
 """Two environments are copies where their logarithms differ by a constant within this."""
@@ -103,8 +104,9 @@ def lint(table: MeasurementTable, metric: str | None = None, *, seed: int = 0) -
     Raises
     ------
     TableError
-        If the table has no such metric.
+        If it is no table, or has no such metric.
     """
+    expect_table(table)
     metrics = table.metrics if metric is None else (table.metric(metric),)
     findings = [*_failures(table), *_constant(table)]
     for each in metrics:

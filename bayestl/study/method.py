@@ -15,7 +15,7 @@ from bayestl.data.designs import DesignName, design
 from bayestl.data.sampling import Method as SampleName
 from bayestl.data.sampling import sample
 from bayestl.data.table import MeasurementTable
-from bayestl.errors import StudyError
+from bayestl.errors import NoCandidateLeft, StudyError
 from bayestl.models.encoding import Encoding
 from bayestl.models.model import Fitted, Model, Refits
 from bayestl.study.scenario import Split
@@ -112,6 +112,8 @@ class Designed:
 class Active:
     """An active learner: it sees what it has asked for, and asks for more.
 
+    Repeats of a configuration are measured last, when it has asked for each of the pool's.
+
     Parameters
     ----------
     acquisition : what is gained by a measurement
@@ -141,14 +143,18 @@ class Active:
             else:
                 fitted = learner.fit(known, metric=split.metric, target=split.target, seed=seed)
             free = [row for row in range(len(keys)) if row not in rows]
-            proposed = propose(
-                self.acquisition,
-                fitted,
-                configurations,
-                n=min(self.batch, max(budgets) - len(rows)),
-                measured=split.pool.space.records(configurations.iloc[rows]),
-                seed=seed + len(rows),
-            )
+            try:
+                proposed = propose(
+                    self.acquisition,
+                    fitted,
+                    configurations,
+                    n=min(self.batch, max(budgets) - len(rows)),
+                    measured=split.pool.space.records(configurations.iloc[rows]),
+                    seed=seed + len(rows),
+                )
+            except NoCandidateLeft:  # what is left of the pool are repeats
+                rows += free
+                break
             wanted = [split.pool.space.key(c) for c in proposed]
             rows += [next(row for row in free if keys[row] == key) for key in wanted]
         return [rows[:budget] for budget in budgets]

@@ -99,6 +99,18 @@ class RecordedScenario:
                 f"{self.name}: expected a function from a seed to a table, got a "
                 f"{type(self.table).__name__}; write: def table(seed): return ..."
             )
+        if isinstance(self.sources, str):
+            raise StudyError(
+                f"{self.name}: expected a list of sources, such as ({self.sources!r},), got a text"
+            )
+        if len(set(self.sources)) < len(self.sources):
+            raise StudyError(f"{self.name}: expected each source once, got {self.sources!r}")
+        least = {"source_rows": 0, "pool_rows": 0, "test_rows": 1}
+        for what, count in least.items():
+            if (getattr(self, what) or 0) < count and getattr(self, what) is not None:
+                raise StudyError(
+                    f"{self.name}: expected {what} of at least {count}, got {getattr(self, what)}"
+                )
         if self.target in self.sources:
             raise StudyError(
                 f"{self.name}: expected sources other than the target, on which methods are judged"

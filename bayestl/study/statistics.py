@@ -54,7 +54,7 @@ def errors(frame: pd.DataFrame, score: str = "mape") -> pd.DataFrame:
     values = frame[score].astype(float)
     if score == "spearman":
         values = 1 - values
-    values = values.mask(frame["error"] != "", np.inf)
+    values = values.mask(_failed(frame), np.inf)
     cells = frame[[*keys, "method"]].assign(value=values)
     table = cells.set_index([*keys, "method"])["value"].unstack("method")  # noqa: PD010 - no mean
     return table[list(frame["method"].unique())].sort_index()
@@ -70,7 +70,7 @@ def cell_means(frame: pd.DataFrame, score: str = "mape") -> pd.DataFrame:
 
 def failure_counts(frame: pd.DataFrame) -> pd.Series:
     """method -> how many of its fits failed."""
-    return (frame["error"] != "").groupby(frame["method"], sort=False).sum()
+    return _failed(frame).groupby(frame["method"], sort=False).sum()
 
 
 def ratios(frame: pd.DataFrame, reference: str, score: str = "mape") -> pd.DataFrame:
@@ -95,11 +95,13 @@ def ratios(frame: pd.DataFrame, reference: str, score: str = "mape") -> pd.DataF
 def ratios_to_best(frame: pd.DataFrame, score: str = "mape") -> pd.DataFrame:
     """(scenario, budget) x method: mean error over the smallest mean of the cell.
 
-    Infinite where the method failed, NaN where it was not run or all failed.
+    Infinite where the method failed or the best errs by nothing, NaN where it was not run or all
+    failed.
     """
     means = cell_means(frame, score)
     best = means.min(axis=1)
-    return means.div(best.where(np.isfinite(best)), axis=0)
+    best = best.where(np.isfinite(best))
+    return means.div(best, axis=0).mask(means.eq(best, axis=0), 1.0)  # also 0 / 0
 
 
 def best_rivals(
@@ -126,8 +128,8 @@ def best_rivals(
 def geometric_mean(ratios: pd.Series) -> float:
     """exp(mean(log ratio)) over the cells in which neither failed, or NaN.
 
-    A zero or an infinity, a failure of one of the two, has no place in a mean: tell how many
-    there are beside it.
+    A zero or an infinity, a failure of one of the two or an error of exactly nothing, has no place
+    in a mean: tell how many there are beside it.
     """
     return float(np.exp(_logs(ratios).mean()))
 
@@ -311,6 +313,10 @@ def critical_difference(
     return CriticalDifference(
         ranks, distance, statistic, p_value, alpha, groups, scenarios, incomplete
     )
+
+
+def _failed(frame: pd.DataFrame) -> pd.Series:
+    return frame["error"].fillna("") != ""  # an empty text may come back from a file as missing
 
 
 def _common_means(table: pd.DataFrame, one: str, other: str) -> pd.DataFrame:

@@ -25,7 +25,7 @@ import pandas as pd
 
 from bayestl.data.files import read_bounded, write_whole
 from bayestl.errors import FileError, StudyError
-from bayestl.models.model import Model
+from bayestl.models.model import Model, is_recipe
 from bayestl.study.execution import Executor, execute
 from bayestl.study.judgement import SCORES, judge
 from bayestl.study.method import Method
@@ -40,6 +40,7 @@ COLUMNS = (*KEYS, "error", *SCORES, "fit_seconds", "seconds")
 
 _PROTOCOL = 1  # of what a stored cell means
 _MOST_BYTES = 1 << 30
+_LONGEST_NAME = 200  # of a folder; file systems allow 255 bytes
 _FUNCTION = re.compile(r"<function ([\w.]+) at 0x[0-9a-f]+>")
 
 
@@ -61,7 +62,8 @@ class Study:
     seeds: Sequence[int]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.methods, Mapping):
+        named = isinstance(self.methods, Mapping)
+        if not named or not all(isinstance(name, str) and name for name in self.methods):
             raise StudyError(
                 f"expected methods by their names, such as {{'forest': RandomForest()}}, got "
                 f"{self.methods!r}"
@@ -71,6 +73,8 @@ class Study:
                 raise StudyError(
                     f"expected a list of {what}, such as (5, 20), got {getattr(self, what)!r}"
                 )
+        if not hasattr(self.scenarios, "__len__"):
+            raise StudyError(f"expected a list of scenarios, got {self.scenarios!r}")
         names = [scenario.name for scenario in self.scenarios]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -79,7 +83,7 @@ class Study:
             if not len(getattr(self, what)):
                 raise StudyError(f"expected at least one of the {what}, got none")
         for name, method in self.methods.items():
-            if not isinstance(method, Method) and not hasattr(method, "fit"):
+            if not is_recipe(method.model if isinstance(method, Method) else method):
                 raise StudyError(
                     f"method {name!r}: expected a recipe, such as TransferGP(), or a Method, got "
                     f"{method!r}"
@@ -342,7 +346,7 @@ def _said(error: Exception) -> str:
 
 def _slug(name: str) -> str:
     """A name as a folder's: readable, and another for another name."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip(".")
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip(".")[:_LONGEST_NAME]
     if plain == name:
         return plain
     return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"

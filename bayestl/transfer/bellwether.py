@@ -23,7 +23,7 @@ from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError
 from bayestl.models.encoding import Encoding
 from bayestl.models.gp import TargetOnlyGP
-from bayestl.models.model import Fitted, Model
+from bayestl.models.model import Fitted, Model, checked_seed, expect_recipe
 from bayestl.models.observations import Observations
 from bayestl.transfer.model_shift import LinearShift
 from bayestl.transfer.sources import silent_sources, source_names
@@ -49,6 +49,10 @@ class Bellwether:
     strategy: Model = field(default_factory=LinearShift)
     judge: Model = field(default_factory=TargetOnlyGP)
 
+    def __post_init__(self) -> None:
+        expect_recipe(self.strategy)
+        expect_recipe(self.judge)
+
     def fit(self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0) -> Fitted:
         """The strategy fitted to the bellwether and the target; see `Model.fit`.
 
@@ -58,8 +62,9 @@ class Bellwether:
         Raises
         ------
         FitError
-            If no source has a usable row, or as the strategy.
+            If no source has a usable row, the seed is none, or as the strategy.
         """
+        seed = checked_seed(seed)
         observations = Observations.of(table, metric, target, "identity")
         names = source_names(self, observations, metric)
         scores = dict(zip(names, self._scores(table, metric, names, seed), strict=False))

@@ -32,6 +32,7 @@ from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError
 from bayestl.models.conformal import Regressor
 from bayestl.models.encoding import Encoding
+from bayestl.models.model import checked_seed
 from bayestl.models.observations import Observations
 from bayestl.models.regression import FittedRegression, Trained, cross_validated
 from bayestl.models.scaling import TransformName
@@ -114,8 +115,9 @@ class GuidedSampling:
         Raises
         ------
         FitError
-            If no source has a usable row.
+            If no source has a usable row, or the seed is none.
         """
+        seed = checked_seed(seed)
         transfer = Transfer.of(self, table, metric, target)
         features = _selected(transfer.observations)
         examples = transfer.examples(features)
@@ -139,16 +141,18 @@ class GuidedSampling:
     ) -> pd.DataFrame:
         """n configurations to measure in the target: where the influential options vary.
 
-        The others stay at their default. Fewer where there are not so many; the default
-        configuration is always one of them.
+        The others stay at their default; one that is not active there varies where it becomes
+        active. Fewer where there are not so many; the default configuration is always one of
+        them.
 
         Raises
         ------
         FitError
-            If no source has a usable row.
+            If no source has a usable row, or the seed is none.
         SpaceError
             If valid ones are too rare to be found.
         """
+        seed = checked_seed(seed)
         influential = _selected(Transfer.of(self, table, metric, target).observations).options()
         space = table.space_of(target) if len(table.of(target)) else table.space
         fixed = {

@@ -18,7 +18,7 @@ from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError
 from bayestl.models.conformal import PRIOR_SIZE
 from bayestl.models.gp import TargetOnlyGP
-from bayestl.models.model import Model
+from bayestl.models.model import Model, expect_recipe
 from bayestl.models.regression import Examples, FittedRegression, Trained, cross_validated
 from bayestl.models.scaling import TransformName
 from bayestl.transfer.shift import (
@@ -48,11 +48,14 @@ class DirectTransfer:
     base: Model = field(default_factory=TargetOnlyGP)
     transform: TransformName = "auto"
 
+    def __post_init__(self) -> None:
+        expect_recipe(self.base)
+
     def fit(
         self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
     ) -> FittedRegression:
         """The base fitted to each source; see `Model.fit`. No target row is needed."""
-        train = partial(_straight, unchanged, unchanged, seed=seed)
+        train = partial(_straight, unchanged, unchanged)
         return fit_shift(self, train, table, metric, target, seed, size=PRIOR_SIZE)
 
 
@@ -72,11 +75,14 @@ class OffsetShift:
     base: Model = field(default_factory=TargetOnlyGP)
     transform: TransformName = "auto"
 
+    def __post_init__(self) -> None:
+        expect_recipe(self.base)
+
     def fit(
         self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
     ) -> FittedRegression:
         """The offset fitted to the target's usable rows; see `Model.fit`."""
-        train = partial(_straight, offset, offset, seed=seed)
+        train = partial(_straight, offset, offset)
         return fit_shift(self, train, table, metric, target, seed)
 
 
@@ -95,11 +101,14 @@ class LinearShift:
     base: Model = field(default_factory=TargetOnlyGP)
     transform: TransformName = "auto"
 
+    def __post_init__(self) -> None:
+        expect_recipe(self.base)
+
     def fit(
         self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
     ) -> FittedRegression:
         """The line fitted to the target's usable rows; see `Model.fit`."""
-        train = partial(_straight, line, offset, seed=seed)
+        train = partial(_straight, line, offset)
         return fit_shift(self, train, table, metric, target, seed, aim="a slope")
 
 
@@ -122,6 +131,7 @@ class NonlinearShift:
     trees: int = 100
 
     def __post_init__(self) -> None:
+        expect_recipe(self.base)
         if self.trees < 1:
             raise FitError(f"expected at least one tree, got {self.trees}")
 
@@ -129,8 +139,7 @@ class NonlinearShift:
         self, table: MeasurementTable, *, metric: str, target: str, seed: int = 0
     ) -> FittedRegression:
         """The forest fitted to the target's usable rows; see `Model.fit`."""
-        train = partial(self._train, seed=seed)
-        return fit_shift(self, train, table, metric, target, seed, aim="a forest")
+        return fit_shift(self, self._train, table, metric, target, seed, aim="a forest")
 
     def _train(self, examples: Examples, *, seed: int) -> Trained:
         if len(examples.z) < ENOUGH_TO_CHOOSE:

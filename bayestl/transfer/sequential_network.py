@@ -23,6 +23,7 @@ import numpy as np
 
 from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError
+from bayestl.models.model import checked_seed
 from bayestl.models.network import DEPTHS, ENOUGH_TO_SEARCH, Networks, Settings, Shape
 from bayestl.models.observations import Observations
 from bayestl.models.regression import (
@@ -73,8 +74,10 @@ class SequentialMetaLearning:
         Raises
         ------
         FitError
-            If no source has a usable row, or a value does not fit the transform.
+            If no source has a usable row, a value does not fit the transform, or the seed is
+            none.
         """
+        seed = checked_seed(seed)
         transfer = Transfer.of(self, table, metric, target)
         rows = {name: _rows(transfer.observations, name) for name in transfer.names}
         errors = _errors(rows)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from bayestl.models.conformal import Regressor
-from bayestl.models.regression import Examples, Trained
+from bayestl.models.regression import Examples, Trained, random_state
 from bayestl.models.scaling import Scaling
 
 ENOUGH_TO_CHOOSE = 3
@@ -151,7 +151,7 @@ def forests(examples: Examples, trees: int, seed: int) -> Trained:
     n, sources = x.shape
     grown, unseen, square = [], [], np.empty((sources, n))
     for source in range(sources):
-        forest = RandomForestRegressor(trees, random_state=seed, n_jobs=1)
+        forest = RandomForestRegressor(trees, random_state=random_state(seed), n_jobs=1)
         forest.fit(x[:, [source]], z, sample_weight=weights)
         free = np.ones((n, trees), dtype=bool)
         for tree, drawn in enumerate(forest.estimators_samples_):

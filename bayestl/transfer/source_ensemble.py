@@ -32,7 +32,7 @@ from bayestl.models.conformal import FEW_POINTS, PRIOR_POINTS, PRIOR_SIZE
 from bayestl.models.encoding import Encoding
 from bayestl.models.gaussian_mixture import GaussianMixture
 from bayestl.models.gp import FittedGP, TargetOnlyGP
-from bayestl.models.model import QUANTILES, Configs, Diagnostics, expect_target
+from bayestl.models.model import QUANTILES, Configs, Diagnostics, checked_seed, expect_target
 from bayestl.models.regression import FOLDS
 from bayestl.models.scaling import Scaling, TransformName
 from bayestl.transfer.shift import ENOUGH_TO_CHOOSE, offset
@@ -72,8 +72,10 @@ class RankingWeightedEnsemble:
         Raises
         ------
         FitError
-            If no source has a usable row, or a value does not fit the transform.
+            If no source has a usable row, a value does not fit the transform, or the seed is
+            none.
         """
+        seed = checked_seed(seed)
         transfer = Transfer.of(self, table, metric, target)
         names, observations = transfer.names, transfer.observations
         scaling = observations.scaling

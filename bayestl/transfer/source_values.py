@@ -13,7 +13,7 @@ from bayestl.data.space import ConfigSpace, Key
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
 from bayestl.errors import ConfigurationError
 from bayestl.models.conformal import Regressor
-from bayestl.models.model import Configs
+from bayestl.models.model import Configs, checked_seed
 from bayestl.models.regression import FittedRegression, cross_validated
 from bayestl.models.scaling import Scaling, TransformName
 from bayestl.transfer.shift import ENOUGH_TO_CHOOSE, offset, straight
@@ -126,10 +126,12 @@ class SourceValuesRidge:
         Raises
         ------
         FitError
-            If no source has a usable row, or a value does not fit the transform.
+            If no source has a usable row, a value does not fit the transform, or the seed is
+            none.
         UnknownEnvironment, TableError
             For a target or a metric that the table does not know.
         """
+        seed = checked_seed(seed)
         transfer = Transfer.of(self, table, metric, target)
         names, observations = transfer.names, transfer.observations
         features = SourceValues.in_table(table, metric, names, observations.scaling)

@@ -7,7 +7,7 @@ nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,12 +18,13 @@ from bayestl.data.space import ConfigSpace
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
 from bayestl.errors import FitError
 from bayestl.models.conformal import PRIOR_SIZE
-from bayestl.models.model import Fitted, Model
+from bayestl.models.model import Fitted, Model, checked_seed
 from bayestl.models.observations import Observations
 from bayestl.models.regression import (
     Examples,
     Features,
     FittedRegression,
+    Train,
     Trained,
     fitted_regression,
 )
@@ -155,7 +156,7 @@ class SourcePredictions:
 
 def fit_shift(
     recipe: Any,
-    train: Callable[[Examples], Trained],
+    train: Train,
     table: MeasurementTable,
     metric: str,
     target: str,
@@ -176,13 +177,14 @@ def fit_shift(
     Raises
     ------
     FitError, UnknownEnvironment, TableError
-        As `Transfer.of`.
+        As `Transfer.of`, and for a seed that is none.
     """
+    seed = checked_seed(seed)
     transfer = Transfer.of(recipe, table, metric, target)
     names, scaling = transfer.names, transfer.observations.scaling
     features = SourcePredictions.by(recipe.base, transfer, seed)
     examples = transfer.examples(features)
-    trained = train(examples)
+    trained = train(examples, seed=seed)
     shift, *members = (_shift(regressor) for regressor in (trained.regressor, *trained.members))
     asked = (source for each in (shift, *members) for source in each.sources)
     return transfer.fitted(

@@ -61,3 +61,17 @@ def test_the_forest_judges_a_point_by_trees_that_did_not_draw_it(measure):
         assert not seen.all()
         assert (model.held_out.shares[seen, tree] == 0).all()
         assert (model.held_out.shares[~seen, tree] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "parameters"),
+    [
+        (RandomForest, {"trees": 0}),
+        (BoostedTrees, {"rounds": 0}),
+        (BoostedTrees, {"learning_rate": float("nan")}),
+        (PooledBoostedTrees, {"depth": -1}),
+    ],
+)
+def test_ensembles_of_nothing_are_refused(recipe, parameters):
+    with pytest.raises(FitError, match="expected at least one"):
+        recipe(**parameters)

@@ -279,6 +279,11 @@ def test_what_does_not_fit_the_source_is_refused_at_once(rehearsal):
         ({"space": ConfigSpace({"threads": Boolean()})}, SpaceError, "same options"),
         ({"target": rehearsal.SOURCE}, CampaignError, "both named 'one-core'"),
         ({"metrics": [Metric("latency", "s")]}, TableError, "mixed units"),
+        (
+            {"metrics": [*plan.metrics, Metric(plan.space.names[0])]},
+            TableError,
+            "duplicate column",
+        ),
     ):
         with pytest.raises(error, match=message):
             replace(plan, **changes)

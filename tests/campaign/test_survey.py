@@ -2,8 +2,12 @@ from itertools import pairwise
 
 import pytest
 
-from bayestl.campaign.survey import interleaved
-from bayestl.errors import CampaignError
+from bayestl.campaign.survey import Survey, interleaved
+from bayestl.data.environment import Environment
+from bayestl.data.measurement import Metric
+from bayestl.data.options import Integer
+from bayestl.data.space import ConfigSpace
+from bayestl.errors import CampaignError, TableError
 
 
 def test_repeats_are_passes_in_orders_of_their_own():
@@ -19,3 +23,9 @@ def test_repeats_are_passes_in_orders_of_their_own():
 def test_there_is_at_least_one_repeat():
     with pytest.raises(CampaignError, match="at least 1 repeat"):
         interleaved([{"x": 1}], 0)
+
+
+def test_an_option_named_as_a_metric_is_refused_before_anything_is_measured():
+    space = ConfigSpace({"latency": Integer(1, 8)})
+    with pytest.raises(TableError, match="duplicate column 'latency'"):
+        Survey(space, Environment("e"), [Metric("latency", "ms")], [{"latency": 1}])

@@ -237,11 +237,21 @@ def test_bad_requests_are_clear_errors(recipe):
         recipe.fit(data, metric="energy", target="board")
     with pytest.raises(UnknownEnvironment, match="unknown environment 'moon'"):
         recipe.fit(data, metric="latency", target="moon")
+    for seed in ("a", -1, None, 2**64):
+        with pytest.raises(FitError, match="expected a seed as a whole number"):
+            recipe.fit(data, metric="latency", target="board", seed=seed)
     fitted = fit(recipe, data)
     with pytest.raises(UnknownEnvironment, match="fit it with target='laptop'"):
         fitted.predict(configurations(1, 0), environment="laptop")
     with pytest.raises(ConfigurationError, match="batch"):
         fitted.predict([{"batch": 3}])
+
+
+@EVERY
+def test_every_seed_that_a_process_takes_is_one(recipe):
+    data = table(n_source=16, n_target=6)
+    fitted = recipe.fit(data, metric="latency", target="board", seed=2**64 - 1)
+    assert fitted.diagnostics.n_target
 
 
 @each(TARGET_ONLY)

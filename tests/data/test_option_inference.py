@@ -33,3 +33,8 @@ def test_narrowest_kind(values, expected):
 def test_a_number_that_is_not_finite_is_no_value_of_an_option(number):
     with pytest.raises(TableError, match="'x': expected finite numbers, got an infinite one, or"):
         infer_option("x", pd.Series([1, number], dtype=object))
+
+
+def test_values_that_a_file_could_not_tell_apart_are_refused_by_name():
+    with pytest.raises(TableError, match="option 'x': expected distinct levels, got 1 and '1'"):
+        infer_option("x", pd.Series([1, "1"], dtype=object))

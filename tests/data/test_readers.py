@@ -17,7 +17,7 @@ from bayestl.data.measurement import Metric
 from bayestl.data.options import Boolean, Categorical, Integer, Ordinal
 from bayestl.data.readers import METADATA_KEY, read_table, write_table
 from bayestl.data.table import MeasurementTable
-from bayestl.errors import ConfigurationError, FileError, TableError
+from bayestl.errors import ConfigurationError, FileError, TableError, UnknownEnvironment
 
 ROLES = {"options": ["a"], "metrics": {"y": "s"}}
 
@@ -111,6 +111,13 @@ def test_kinds_are_inferred_where_they_are_not_given(tmp_path):
     assert found.environment_names == ("1", "2")
 
 
+def test_the_kind_of_a_column_does_not_depend_on_how_long_the_file_is(tmp_path):
+    rows = 300_000  # pandas reads so many in several parts, each of a kind of its own
+    path = write(tmp_path / "t.csv", "a,y\n" + "1,2\n" * rows + "auto,3\n")
+    found = read_table(path, options=["a"], metrics={"y": "s"}, environment=Environment("e"))
+    assert found.space.options["a"] == Categorical(("1", "auto"))
+
+
 def test_a_foreign_parquet_file_needs_to_be_told(tmp_path):
     pd.DataFrame({"a": [1, 2], "y": [1.0, 2.0]}).to_parquet(tmp_path / "t.parquet")
     with pytest.raises(TableError, match=r"to be told options=.*columns are \['a', 'y'\]"):
@@ -134,6 +141,9 @@ def test_a_foreign_parquet_file_needs_to_be_told(tmp_path):
         ("a,environment,y\n1,,3\n", TableError, "row 0 names no environment"),
         ("a,environment,y\n1,e,3\n,e,3\n", ConfigurationError, "row 1: no value of 'a'"),
         ("a,y\n1,3\n", TableError, "missing column 'environment'; the table has"),
+        ("a;environment;y\n1;e;2,5\n", TableError, "separated by commas, got the line 'a;env"),
+        ("a\tenvironment\ty\n1\te\t3\n", TableError, "separated by commas"),
+        ("a,environment,y\n1, ,3\n", UnknownEnvironment, "expected an environment's name"),
     ],
 )
 def test_malformed_csv(tmp_path, text, error, message):

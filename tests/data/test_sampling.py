@@ -91,6 +91,19 @@ def test_rare_configurations_are_found_through_the_list():
     assert len(candidates(ONE_HOT, 100)) == 12
 
 
+def test_candidates_are_drawn_where_they_cannot_be_listed(monkeypatch):
+    monkeypatch.setattr(sampling, "MAX_STEPS", 1_000)
+    names = [f"x{i}" for i in range(16)]  # the first that is valid comes after thousands
+    space = ConfigSpace(
+        {name: Boolean(default=True) for name in names}, [f"{' + '.join(names)} > 9"]
+    )
+    frame = candidates(space, 50)
+    assert len(frame) == 50
+    assert frame.iloc[0].all()
+    with pytest.raises(SpaceError, match="gave up listing"):
+        enumerate_space(space)
+
+
 def test_enumeration_cuts_branches():
     n = 60  # 2^60 combinations, 61 of them valid
     constraints = [f"not x{i + 1} or x{i}" for i in range(n - 1)]

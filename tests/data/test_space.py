@@ -155,6 +155,8 @@ def test_frame_needs_every_column_once():
         SPACE.frame(pd.DataFrame([VALID]).drop(columns="level"))
     with pytest.raises(ConfigurationError, match="distinct columns"):
         SPACE.frame(pd.concat([pd.DataFrame([VALID])] * 2, axis=1))
+    with pytest.raises(ConfigurationError, match="distinct columns of one name each"):
+        SPACE.frame(pd.concat([pd.DataFrame([VALID])], keys=["x"], axis=1).swaplevel(axis=1))
 
 
 def test_a_list_names_its_row_and_fills_in_defaults():
@@ -224,6 +226,11 @@ def test_union_merges_levels_in_an_order_that_agrees():
         union(Ordinal((1, 2), unit="MHz"), Ordinal((1, 2), unit="GHz"))
     with pytest.raises(SpaceError, match="distinct levels, got 1 and True"):
         union(Categorical((1, "a")), Categorical((True, "b")))
+
+
+def test_union_of_nothing_is_no_space():
+    with pytest.raises(SpaceError, match="expected at least one space"):
+        ConfigSpace.union([])
 
 
 def test_union_keeps_only_what_holds_everywhere():

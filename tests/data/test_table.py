@@ -1,6 +1,7 @@
 """A measurement table is checked once, and stays canonical."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -205,6 +206,23 @@ def test_kinds_may_be_given_for_some_options():
             TableError,
             r"expected a list of environments, such as .*, got Environment\(name='u'",
         ),
+        (
+            lambda: table_of(environments=[Environment("a", "TX2"), Environment("a", "Xavier")]),
+            TableError,
+            "environment 'a' is described in two ways",
+        ),
+        (
+            lambda: table_of(
+                environment=Environment("a", "TX2"), environments=[Environment("a", "Xavier")]
+            ),
+            TableError,
+            "environment 'a' is described in two ways",
+        ),
+        (
+            lambda: table_of(pd.concat({"run": frame_of()}, axis=1)),
+            TableError,
+            "expected columns with one name each, got 2 lines of names",
+        ),
         (lambda: table_of().knowing("u"), TableError, "expected a list of environments"),
         (lambda: table_of([{"y": 1}]), TableError, "expected a pandas DataFrame, got a list"),
         (lambda: table_of(environment=None), TableError, "names the environment.*got None"),
@@ -268,6 +286,13 @@ def test_kinds_may_be_given_for_some_options():
             TableError,
             r"mixed units: 'y' is y \[ms\] in one table and y \[s\] in another",
         ),
+        (
+            lambda: MeasurementTable.concat(
+                [table_of(), table_of(metrics=[Metric("y", "ms", "maximize")])]
+            ),
+            TableError,
+            "mixed directions: 'y' is to minimize in one table and to maximize in another",
+        ),
         (lambda: MeasurementTable.concat([]), TableError, "at least one table"),
         (
             lambda: MeasurementTable.concat(
@@ -281,7 +306,7 @@ def test_kinds_may_be_given_for_some_options():
                 [table_of(), table_of(frame_of(cpu_mhz=["a", "b", "c"]))]
             ),
             SpaceError,
-            "option 'cpu_mhz': expected one kind and unit",
+            "'cpu_mhz': expected one kind and unit .*, got ordinal, categorical; name the kind",
         ),
         (lambda: table_of().metric("z"), TableError, "unknown metric 'z'; expected one of y"),
         (lambda: table_of().of("z"), UnknownEnvironment, "unknown environment 'z'"),
@@ -307,7 +332,33 @@ def test_rows_are_chosen():
     assert len(table.select([])) == 0
     assert table.select([2, 0]).frame["y"].tolist() == [1.0, 3.0]
     assert table.select(np.array([False, True, False])).frame["y"].tolist() == [2.0]
+    assert table.of("xavier", "xavier").environment_names == ("xavier",)
     assert table.of("xavier").environment_names == table.without("tx2").environment_names
+
+
+@pytest.mark.parametrize(
+    ("option", "metric", "message"),
+    [
+        ("y", "y", "duplicate column 'y'.*in one role"),
+        ("environment", "y", "'environment' is a column of every table"),
+        ("status", "y", "'status' is a column of every table"),
+        ("a", "status", "'status' is a column of every table"),
+    ],
+)
+def test_no_option_of_measurements_is_lost_to_another_column(option, metric, message):
+    measured = Measurement({option: True}, "e", Status.OK, {metric: 2.0})
+    with pytest.raises(TableError, match=message):
+        MeasurementTable.from_measurements(
+            [measured], space=ConfigSpace({option: Boolean()}), metrics={metric: "s"}
+        )
+
+
+def test_a_measurement_is_finite():
+    space, measured = ConfigSpace({"a": Boolean()}), Measurement({"a": True}, "e", Status.OK)
+    with pytest.raises(TableError, match="'y': infinite value in row 1; mark it"):
+        MeasurementTable.from_measurements(
+            [measured, replace(measured, values={"y": np.inf})], space=space, metrics={"y": "s"}
+        )
 
 
 def test_from_measurements():

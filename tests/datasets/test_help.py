@@ -67,7 +67,7 @@ def test_networks_and_environments_are_chosen(clone):
     assert list(map(tuple, table.configurations().to_numpy())) == [NETWORKS[3], NETWORKS[1]]
     with pytest.raises(UnknownEnvironment, match="unknown environment pixel9"):
         help_nasbench201(clone, environments=["pixel9"])
-    for networks in ([10], [-1]):
+    for networks in ([10], [-1], [0.5], [True, False], "ab", []):
         with pytest.raises(TableError, match="expected networks from 0 to 9"):
             help_nasbench201(clone, networks=networks)
 

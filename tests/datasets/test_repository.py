@@ -54,6 +54,7 @@ def test_restrictions_must_all_hold():
     assert names(None, "a") == ["a/x", "a/y"]
     assert names(None, ["a", "b"], "x") == ["a/x", "b/x"]
     assert names(["b/x", "a/y"]) == ["a/y", "b/x"]
+    assert names("b/x") == ["b/x"]
     with pytest.raises(UnknownEnvironment, match="no environment fits; the clone has a/x, a/y"):
         names(["b/x"], "a")
     with pytest.raises(UnknownEnvironment, match="unknown environment c/x; the clone has"):

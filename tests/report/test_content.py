@@ -1,3 +1,5 @@
+import math
+
 import pandas as pd
 import pytest
 
@@ -14,7 +16,9 @@ def test_a_gain_above_one_is_an_improvement_in_either_direction(direction, gain)
     assert improvement.gain(Metric("m", direction=direction)) == gain
 
 
-@pytest.mark.parametrize("values", [(0.0, 0.0), (1.0, 0.0), (0.0, 2.0), (3.0, -1.0), (-2.0, -1.0)])
+@pytest.mark.parametrize(
+    "values", [(0.0, 0.0), (1.0, 0.0), (0.0, 2.0), (3.0, -1.0), (-2.0, -1.0), (math.nan, 5.0)]
+)
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 def test_values_that_are_not_positive_have_no_ratio(tmp_path, direction, values):
     metric = Metric("profit", direction=direction)

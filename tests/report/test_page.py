@@ -177,6 +177,15 @@ def test_markup_in_the_content_is_shown_as_text(make_report, tmp_path):
     assert page.text.count(evil) > 10
 
 
+def test_what_html_does_not_allow_is_replaced(make_report, tmp_path):
+    printed = "\x1b[31mno memory\x00\ttold"  # as a program may colour what it prints
+    failures = pd.DataFrame({"status": ["crash"], "count": [1], "example": [printed]})
+    text = write(make_report(failures=failures, warnings=["a\udcff"]), tmp_path).read_text()
+    assert "\ufffd[31mno memory\ufffd\ttold" in text
+    assert "<li>a\ufffd</li>" in text
+    assert not set(text) & {"\x1b", "\x00"}
+
+
 def test_a_report_of_a_title_alone_is_a_page(tmp_path):
     path = write(Report("Nothing yet", Metric("latency", "ms")), tmp_path / "deep" / "page.html")
     assert path == tmp_path / "deep" / "page.html"
@@ -206,4 +215,12 @@ def test_a_default_that_nothing_beats_is_not_called_an_improvement(tmp_path):
     )
     text = write(report, tmp_path).read_text()
     assert "Nothing that was found beats the default: 5.50 ms." in text
+    assert "better than" not in text
+
+
+def test_a_best_value_of_zero_is_shown_without_a_factor(tmp_path):
+    improvement = Improvement({"threads": 2}, {"threads": 4}, 5.5, 0.0)
+    report = Report("No frame is lost", Metric("lost", "frames"), improvement=improvement)
+    text = write(report, tmp_path).read_text()
+    assert "lost 5.50 frames with the default, 0 frames with the best configuration" in text
     assert "better than" not in text

@@ -43,6 +43,10 @@ def fail(frame, where):
     return changed
 
 
+def perfect(frame, where):
+    return frame.assign(mape=frame["mape"].mask(where, 0.0))
+
+
 def texts(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.findobj(mpl.text.Text) if text.get_text()]
 
@@ -110,10 +114,11 @@ def test_a_method_that_was_not_run_everywhere_has_no_point_there():
     assert line(axes[1], LIGHT.series[1])[0] == [3, 10, 50]
 
 
-def test_a_hollow_mark_leaves_a_failure_out():
+@pytest.mark.parametrize("change", [fail, perfect])
+def test_a_hollow_mark_leaves_out_what_has_no_logarithm(change):
     frame = results()
     where = (frame["method"] == "A") & (frame["budget"] == 10) & (frame["scenario"] == "one/s1")
-    axes = study.error_against_budget(fail(frame, where), methods=["A"]).axes[0]
+    axes = study.error_against_budget(change(frame, where), methods=["A"]).axes[0]
     assert line(axes, LIGHT.series[0])[1][1] == pytest.approx(60 / 10 * 1.05)
     hollow = [each for each in axes.lines if each.get_markerfacecolor() == LIGHT.ground]
     assert [each.get_xdata().tolist() for each in hollow] == [[10]]
@@ -180,6 +185,14 @@ def test_a_heat_map_has_a_row_a_scenario_and_marks_failures_and_gaps():
     ]
     bold = {t.get_text() for t in axes.texts if t.get_fontweight() == "bold"}
     assert bold == {"1.00", "one", "two"}
+
+
+def test_a_heat_map_shows_who_errs_by_nothing_as_the_best():
+    drawn = study.heat_map(results(methods={"A": 0.0, "B": 2.0}))
+    shown = [text.get_text() for text in drawn.axes[0].texts]
+    assert shown.count("1.00") == 5
+    assert shown.count("999+") == 4
+    assert "×" not in shown
 
 
 def test_a_diagram_joins_what_does_not_differ():

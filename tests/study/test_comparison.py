@@ -1,11 +1,14 @@
 """Several models on equal terms, on one table."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from staged_study import table
 
 from bayestl.baselines.mean import Mean
 from bayestl.baselines.trees import RandomForest
+from bayestl.data.measurement import Metric
 from bayestl.errors import TableError
 from bayestl.study.comparison import compare
 
@@ -49,6 +52,21 @@ def test_the_last_budget_is_final_and_the_best_method_first():
     assert {"mean", "std", "q05", "q50", "q95"} <= set(rows)
 
 
+@pytest.mark.parametrize("budgets", [(20, 5), np.array([5, 20])])
+def test_budgets_may_come_in_any_order(budgets):
+    found, ascending = compared(budgets), compared((5, 20))
+    assert found.scores.equals(ascending.scores)
+    assert found.predictions.equals(ascending.predictions)
+    assert found.fitted["forest"].diagnostics.n_target == 20
+
+
+def test_a_test_in_another_unit_is_refused():
+    given, test = given_and_test()
+    seconds = replace(test, metrics=(Metric("latency", "s"),))
+    with pytest.raises(TableError, match=r"test has latency \[s\], the table latency \[ms\]"):
+        compare(MODELS, given, seconds, metric="latency", target="new")
+
+
 def test_without_budgets_everything_is_given():
     assert list(compared().scores["n_target"]) == [20, 20]
 
@@ -56,6 +74,8 @@ def test_without_budgets_everything_is_given():
 def test_what_cannot_be_compared_is_refused():
     with pytest.raises(TableError, match="at most 20 target rows"):
         compared((5, 21))
+    with pytest.raises(TableError, match="at most 20 target rows"):
+        compared((-1, 5))
     given, test = given_and_test()
     with pytest.raises(TableError, match="expected test measurements of 'latency' in 'new'"):
         compare(MODELS, given, test.select([]), metric="latency", target="new")

@@ -50,6 +50,11 @@ def test_a_metric_that_is_not_there_is_told():
         found(clean(), metric="z")
 
 
+def test_a_frame_is_no_table():
+    with pytest.raises(TableError, match="expected a MeasurementTable, got a DataFrame"):
+        lint(clean())
+
+
 def test_most_failed():
     frame = clean()
     frame.loc[50:, "status"], frame.loc[50:, "y"] = "oom", np.nan

@@ -96,6 +96,14 @@ def test_an_active_learner_asks_for_distinct_rows(model, initial):
     assert more[:initial] == list(range(initial))
 
 
+def test_an_active_learner_measures_repeats_last():
+    pool = SPLIT.pool.select([0, 1, 0, 2, 1])
+    active = Active(PosteriorVariance(), batch=2)
+    [few, every] = active.choose(SequentialGP(), replace(SPLIT, pool=pool), (3, 5), 0)
+    assert sorted(few) == [0, 1, 3]
+    assert every == [*few, 2, 4]
+
+
 def test_an_active_learner_fits_its_sources_once():
     @dataclass(frozen=True)
     class Counted:

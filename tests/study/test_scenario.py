@@ -48,6 +48,21 @@ def test_a_target_is_no_source_of_itself():
         replace(scenario(), sources=("known", "new"))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sources": "known"}, r"a list of sources, such as \('known',\), got a text"),
+        ({"sources": ("known", "known")}, "each source once"),
+        ({"source_rows": -1}, "source_rows of at least 0, got -1"),
+        ({"pool_rows": -1}, "pool_rows of at least 0, got -1"),
+        ({"test_rows": 0}, "test_rows of at least 1, got 0"),
+    ],
+)
+def test_what_is_no_scenario_is_refused(change, message):
+    with pytest.raises(StudyError, match=f"staged/new: expected {message}"):
+        replace(scenario(), **change)
+
+
 def test_what_is_learnt_from():
     split = scenario().split(0)
     train = split.train([4, 2])

@@ -65,6 +65,14 @@ def test_a_failed_fit_has_an_infinite_error_and_one_not_run_has_none():
     assert failure_counts(frame).to_dict() == {"A": 1, "B": 0}
 
 
+def test_results_from_a_csv_file_are_the_same(tmp_path):
+    frame = grid([[1, 2], [FAILED, 2]])
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    again = pd.read_csv(tmp_path / "t.csv")
+    pd.testing.assert_frame_equal(errors(again), errors(frame))
+    assert failure_counts(again).to_dict() == {"A": 1, "B": 0}
+
+
 def test_a_rank_correlation_counts_as_what_it_lacks():
     frame = results(("s", 0, {"A": 1, "B": FAILED})).assign(spearman=[0.9, np.nan])
     assert errors(frame, "spearman").loc[("s", 5, 0)].tolist() == pytest.approx([0.1, np.inf])
@@ -97,6 +105,11 @@ def test_where_all_failed_nobody_is_the_best():
     frame = grid([[FAILED, FAILED], [1, 2]])
     assert ratios_to_best(frame).iloc[0].isna().all()
     assert win_counts(frame)["wins"].to_dict() == {"A": 1, "B": 0}
+
+
+def test_who_errs_by_nothing_is_the_best_and_nobody_failed():
+    found = ratios_to_best(grid([[0, 0, 3], [1, 2, FAILED]]))
+    assert found.to_numpy().tolist() == [[1, 1, np.inf], [1, 2, np.inf]]
 
 
 def test_a_ratio_of_what_may_be_negative_is_refused():

@@ -4,18 +4,21 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.svm import SVR
 
 from bayestl.baselines.estimator import splines
 from bayestl.baselines.mean import Mean
 from bayestl.baselines.trees import RandomForest
 from bayestl.errors import FileError, StudyError
 from bayestl.study.execution import DEAD
+from bayestl.study.method import Method
 from bayestl.study.study import COLUMNS, Results, Study, _text
 from tests.processes import wait_until
 from tests.staged_study import Counted, scenario
@@ -190,7 +193,12 @@ def test_results_are_read_as_they_were_written(tmp_path):
         ({"scenarios": [scenario(), scenario()]}, "name of their own"),
         ({"methods": {"f": SimpleNamespace(fit=object())}}, "repr"),
         ({"methods": {"f": "RandomForest"}}, "method 'f': expected a recipe, such as"),
+        ({"methods": {"f": RandomForest}}, "method 'f': expected a recipe, such as"),
+        ({"methods": {"f": Method(SVR())}}, "method 'f': expected a recipe, such as"),
         ({"methods": [Mean()]}, "expected methods by their names, such as"),
+        ({"methods": {1: Mean()}}, "expected methods by their names, such as"),
+        ({"methods": {"": Mean()}}, "expected methods by their names, such as"),
+        ({"scenarios": scenario()}, "expected a list of scenarios, got"),
         ({"budgets": 5}, "expected a list of budgets"),
         ({"seeds": 3}, "expected a list of seeds"),
         ({"budgets": (-1,)}, "budgets"),
@@ -227,6 +235,20 @@ def test_requests_that_cannot_be_met_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="cache"):
         study().run(tmp_path / "file", progress=False)
+
+
+def test_what_no_other_process_can_import_is_refused():
+    local = replace(scenario(), table=lambda seed: scenario().table(seed))
+    with pytest.raises(StudyError, match=r"other processes can import.*lambda"):
+        study(scenarios=[local]).run(executor="processes", progress=False)
+
+
+def test_a_name_may_be_longer_than_a_folders(tmp_path):
+    names = ["m" * 300, "m" * 299]
+    declared = study(dict.fromkeys(names, Mean()), [scenario("s" * 300)], budgets=(6,), seeds=(0,))
+    frame = declared.run(tmp_path, progress=False).frame
+    assert list(frame["method"]) == names
+    assert len(list(tmp_path.rglob("*.json"))) == 2
 
 
 def test_progress_is_told(capfd):

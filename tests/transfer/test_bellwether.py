@@ -107,6 +107,13 @@ def test_a_posterior_of_the_strategy_stays(tabulate, truth, some, grid):
     assert fitted.posterior(grid).mean.shape == (60,)
 
 
+def test_what_is_no_recipe_is_refused():
+    with pytest.raises(FitError, match="expected a recipe"):
+        Bellwether(LinearShift)
+    with pytest.raises(FitError, match="expected a recipe"):
+        Bellwether(judge=RandomForest)
+
+
 def test_a_strategy_that_keeps_its_diagnostics_to_itself_is_refused(tabulate, truth, some):
     table = tabulate(("laptop", EVERYWHERE, truth), ("board", some(6), truth + 1))
     with pytest.raises(FitError, match="wrap the Bellwether"):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.svm import SVR
 
 import bayestl as bt
 from bayestl.baselines.trees import RandomForest
@@ -194,6 +195,13 @@ def test_the_warnings_of_the_base_are_passed_on(tabulate, truth, some):
 def test_no_tree_is_refused():
     with pytest.raises(FitError, match="at least one tree, got 0"):
         NonlinearShift(trees=0)
+
+
+@EVERY
+@pytest.mark.parametrize("base", [RandomForest, SVR(), "forest"])
+def test_a_base_is_a_recipe(strategy, base):
+    with pytest.raises(FitError, match=r"expected a recipe, such as TransferGP\(\).*got "):
+        strategy(base)
 
 
 @pytest.mark.parametrize(
