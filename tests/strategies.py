@@ -30,7 +30,8 @@ def reals(draw: st.DrawFn) -> Real:
     """A real option, on a linear or a log scale."""
     log = draw(st.booleans())
     low, high = sorted(
-        draw(st.lists(st.floats(1e-3 if log else -1e3, 1e3), min_size=2, max_size=2))
+        x + 0.0  # -0.0 and 0.0 are one number, and no interval to draw from
+        for x in draw(st.lists(st.floats(1e-3 if log else -1e3, 1e3), min_size=2, max_size=2))
     )
     return Real(low, high, log=log, unit=draw(units))
 
