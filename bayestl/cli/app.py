@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -73,6 +74,7 @@ def options(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code. Whatever goes wrong is one message on standard error."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    _open_streams()
     code = _run(given)
     try:
         sys.stdout.flush()
@@ -83,6 +85,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return FAILED
         return code or _failed(error, given, FAILED, f"cannot write the result: {error.strerror}")
     return code
+
+
+def _open_streams() -> None:
+    """See to it that whatever is printed can be: no text fails for its characters.
+
+    Standard streams may be closed, and file names and what programs say may hold what
+    the terminal's encoding lacks.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by whoever started this
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):  # standard error does so by itself
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _run(given: Sequence[str]) -> int:
