@@ -76,7 +76,7 @@ class Samples:
     warmup_ms, latency_ms : every call's time, in order; nothing is dropped
     steady : whether the warm-up ended because calls no longer became faster
     interval : relative half width of the median's 95 % confidence interval; None for
-        fewer than six samples, which have none
+        fewer than six samples, which have none, and where the clock stood still
     readings : of each further meter, over all the calls of its window
     calls : how many calls those were, for a meter whose reading grows with them
     disturbance : why a meter's reading should not be trusted
@@ -128,19 +128,20 @@ def sample(call: Callable[[], Any], sampling: Sampling, meters: Mapping[str, Met
 def median_interval(samples: Sequence[float]) -> float | None:
     """Relative half width of the 95 % confidence interval of the median.
 
-    By order statistics: the median is between the samples of rank n/2 -+ 1.96 sqrt(n)/2
-    with about 95 % probability, whatever the distribution (Conover, 1999, section 3.2).
+    By order statistics: the median is between the sample of rank n/2 - 1.96 sqrt(n)/2 + 1/2,
+    rounded down, and the one of the same rank from above, with a probability of at least
+    95 %, whatever the distribution (Conover, 1999, section 3.2, with a continuity correction).
     """
     return _interval(sorted(samples))
 
 
 def _interval(ordered: Sequence[float]) -> float | None:
     n = len(ordered)
-    spread = NORMAL_95 * math.sqrt(n) / 2
-    low, high = math.floor(n / 2 - spread), math.ceil(n / 2 + spread)
-    if low < 0 or high > n - 1:
+    rank = math.floor((n - NORMAL_95 * math.sqrt(n) + 1) / 2)
+    median = statistics.median(ordered)
+    if rank < 1 or median == 0:
         return None
-    return (ordered[high] - ordered[low]) / 2 / statistics.median(ordered)
+    return (ordered[-rank] - ordered[rank - 1]) / 2 / median
 
 
 def _warm_up(call: Callable[[], Any], clock: Meter, sampling: Sampling) -> tuple[list[float], bool]:
