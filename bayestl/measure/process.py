@@ -35,6 +35,9 @@ KEPT_ERRORS = 4_000
 GRACE_S = 10.0
 """How long the supervisor may take to end what it supervises."""
 
+LONGEST_WAIT_S = 86_400.0
+"""Waits for a later deadline are made of several: the kernel takes 24 days at most."""
+
 CHUNK = 65_536
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 
@@ -51,6 +54,7 @@ class Ended:
     errors : the end of its standard error
     seconds : from its start to its end, wall clock
     cpu_s : CPU time of it and of every process that it started and waited for
+    own_s : CPU time of all that ran for its sake, what was killed at its end included
     peak_mib : the most memory that one of them held resident; the interpreter that starts
         it, of about 10 MiB, counts
     starved : whether the kernel killed a process for want of memory meanwhile
@@ -62,6 +66,7 @@ class Ended:
     errors: str
     seconds: float
     cpu_s: float
+    own_s: float
     peak_mib: float
     starved: bool
 
@@ -225,7 +230,7 @@ def _serve(
                 streams.timed_out = True
                 control.close()  # ends the program; the report comes all the same
                 deadline, remaining = time.monotonic() + GRACE_S, GRACE_S
-            for key, _ in selector.select(remaining):
+            for key, _ in selector.select(min(remaining, LONGEST_WAIT_S)):
                 if not key.data(key.fd):
                     selector.unregister(key.fileobj)
                     if key.fileobj is supervisor.stdin:

@@ -25,6 +25,7 @@ from bayestl.errors import EngineUnavailable
 from bayestl.measure.child import receive, send
 from bayestl.measure.death import cause_of_death
 from bayestl.measure.machine import kernel_kills
+from bayestl.measure.process import LONGEST_WAIT_S
 
 KEPT_TEXT = 4_000
 """Characters of a child's standard error that a message may quote."""
@@ -46,7 +47,7 @@ UNLIMITED: Mapping[str, Any] = {"cores": None, "memory_limit_mib": None, "folder
 class Outcome:
     """How a job ended: its answer, or a status and a message where it gave none.
 
-    `cpu_s` is the CPU time of the process that did it, start to end.
+    `cpu_s` is the CPU time of the process that did it, start to end, and of all that it started.
     """
 
     status: Status
@@ -296,7 +297,7 @@ class _Streams:
             for pipe, sink in sinks.items():
                 selector.register(pipe.read, selectors.EVENT_READ, sink)
             while not self.answered and (remaining := deadline - time.monotonic()) > 0:
-                for key, _ in selector.select(remaining):
+                for key, _ in selector.select(min(remaining, LONGEST_WAIT_S)):
                     chunk = os.read(key.fd, CHUNK)
                     key.data(chunk)
                     if not chunk:

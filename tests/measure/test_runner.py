@@ -184,12 +184,19 @@ def test_a_request_that_is_wrong_in_itself_is_an_error(runner, changes, error, m
     [
         ("timeout_s", 0), ("timeout_s", None), ("timeout_s", True), ("memory_limit_mib", -1),
         ("disturbance_limit", "0.2"), ("implausible_speedup", float("nan")), ("attempts", 0),
-        ("attempts", 1.5), ("sentinel_every", 0), ("isolation", "thread"),
+        ("attempts", 1.5), ("sentinel_every", 0), ("isolation", "thread"), ("drift_limit", -2),
+        ("host", "no"), ("allocator", 1), ("lock_timeout_s", -1), ("lock_timeout_s", "9"),
+        ("seed", -1), ("seed", 0.5),
     ],
 )  # fmt: skip
 def test_settings_are_checked(name, value):
     with pytest.raises(EngineError, match=rf"{name}: .*{re.escape(repr(value))}"):
         LocalRunner(**{name: value})
+
+
+def test_one_tolerance_leaves_the_others_and_a_deadline_may_be_far_away(staged, staged_environment):
+    runner = staged(tolerance={"float16": 0.2}, timeout_s=1e9)
+    assert runner.run({"act": "chatter"}, staged_environment).ok
 
 
 def test_meters_come_with_their_arguments():

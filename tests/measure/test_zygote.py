@@ -51,6 +51,15 @@ def test_a_timeout_kills_the_whole_group(staged, staged_environment, pids, isola
         os.waitpid(members[0], os.WNOHANG)  # reaped
 
 
+def test_what_a_killed_job_had_started_is_of_its_own(staged, staged_environment):
+    runner = staged(timeout_s=3.0)
+    runner.run({}, staged_environment)  # what a server has reaped before is not counted again
+    for _ in range(2):
+        measured = runner.run({"act": "compile"}, staged_environment)
+        assert measured.status == "timeout"
+        assert 0.3 < measured.provenance["cpu_s"] < 3.3
+
+
 def test_an_interrupt_kills_the_whole_group(staged, staged_environment, pids):
     with started(PARENT) as parent:
         members = family(pids)
