@@ -293,6 +293,16 @@ def test_a_network_that_the_engine_cannot_run_is_an_error(runner, tmp_path):
         runner.run({}, Environment("odd", engine="onnxruntime", network=str(path)))
 
 
+@pytest.mark.parametrize("shape", [[8, 4], []])
+def test_a_network_without_a_batch_of_one_runs_as_it_is(runner, tmp_path, shape):
+    helper = pytest.importorskip("onnx").helper
+    values = [helper.make_tensor_value_info(name, 1, shape) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", *[[v] for v in values])
+    path = tmp_path / "n.onnx"
+    path.write_bytes(helper.make_model(graph, ir_version=8).SerializeToString())
+    assert runner.run({}, Environment("e", engine="onnxruntime", network=str(path))).ok
+
+
 def test_a_batch_that_the_network_cannot_have_is_an_error(runner, tmp_path):
     helper = pytest.importorskip("onnx").helper
     x, y = (helper.make_tensor_value_info(n, 1, s) for n, s in (("x", [1, 4]), ("y", [])))
