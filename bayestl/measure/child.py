@@ -152,6 +152,8 @@ def die_with(parent: int) -> None:
 def _prepare(request: Mapping[str, Any]) -> dict[str, Any]:
     """Import what every measurement with this engine needs."""
     try:
+        if request["cores"] is not None:
+            os.sched_setaffinity(0, request["cores"])
         if request["engine"] is not None:
             load_engine(request["engine"]).prepare()
             for module in ("numpy", "bayestl.measure.outputs"):

@@ -23,6 +23,9 @@ ACTS = (
 )
 
 
+IMPORTED_ON = sorted(os.sched_getaffinity(0))
+
+
 class Staged:
     name = "staged"
     format = "onnx"
@@ -73,7 +76,11 @@ class Broken(Staged):
 class StagedSession:
     def __init__(self, act):
         self.act = act
-        self.details = {"staged": True, "tunables": os.environ.get("GLIBC_TUNABLES")}
+        self.details = {
+            "staged": True,
+            "tunables": os.environ.get("GLIBC_TUNABLES"),
+            "imported_on": IMPORTED_ON,
+        }
         self.effective = {"act": "work" if act == "ignore" else act}
 
     def feed(self, inputs):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bayestl.measure import bench
+from bayestl.data.environment import Environment
+from bayestl.measure import bench, machine
 from bayestl.measure.zygote import Zygote
 from tests.processes import alive, started, wait_until
 
@@ -49,6 +50,19 @@ def test_a_timeout_kills_the_whole_group(staged, staged_environment, pids, isola
     assert not any(map(alive, members))
     with pytest.raises(ChildProcessError):
         os.waitpid(members[0], os.WNOHANG)  # reaped
+
+
+@pytest.mark.parametrize("isolation", ["zygote", "process"])
+def test_engines_are_imported_on_the_cores_that_are_measured(staged, isolation):
+    """OpenMP counts them then, and lets threads spin that it believes to have one each."""
+    pytest.importorskip("onnx")
+    runner, cores = staged(isolation=isolation), machine.available_cores()
+    for wanted in (cores[:1], cores, cores[:1]):
+        settings = {"cores": machine.format_cores(wanted)}
+        here = Environment("e", engine="staged", network="squeezenet", settings=settings)
+        session = runner.run({}, here).provenance["session"]
+        assert session["imported_on"] == list(wanted)
+    runner.close()
 
 
 def test_what_a_killed_job_had_started_is_of_its_own(staged, staged_environment):
