@@ -56,7 +56,7 @@ class Sampling:
     def __post_init__(self) -> None:
         counts_ok = self.warmup_iterations >= 1 and 1 <= self.min_samples <= self.max_samples
         times = (self.warmup_s, self.warmup_limit_s, self.min_sample_s, self.sample_s)
-        if not (counts_ok and min(times) >= 0 and self.interval >= 0):
+        if not (counts_ok and all(x >= 0 for x in (*times, self.interval))):
             raise EngineError(
                 "expected warmup_iterations >= 1, 1 <= min_samples <= max_samples, times and "
                 f"interval >= 0, got {self!r}"
