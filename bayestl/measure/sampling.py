@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bayestl.errors import EngineError
-from bayestl.measure.meter import Meter, Reading
+from bayestl.measure.meter import Meter, Reading, is_number
 from bayestl.measure.meters.process import WallClock
 
 STEADY_WINDOW = 3
@@ -54,12 +54,17 @@ class Sampling:
     max_samples: int = 1_000
 
     def __post_init__(self) -> None:
-        counts_ok = self.warmup_iterations >= 1 and 1 <= self.min_samples <= self.max_samples
+        numbers = all(map(is_number, asdict(self).values()))
         times = (self.warmup_s, self.warmup_limit_s, self.min_sample_s, self.sample_s)
-        if not (counts_ok and all(x >= 0 for x in (*times, self.interval))):
+        if not (
+            numbers
+            and self.warmup_iterations >= 1
+            and 1 <= self.min_samples <= self.max_samples
+            and min(*times, self.interval) >= 0
+        ):
             raise EngineError(
                 "expected warmup_iterations >= 1, 1 <= min_samples <= max_samples, times and "
-                f"interval >= 0, got {self!r}"
+                f"interval >= 0, all finite, got {self!r}"
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -150,7 +150,8 @@ def test_nothing_is_dropped_and_the_meters_cover_the_samples_alone(monkeypatch):
 @pytest.mark.parametrize(
     "settings",
     [{"warmup_iterations": 0}, {"min_samples": 0}, {"min_samples": 9, "max_samples": 8},
-     {"sample_s": -1.0}, {"warmup_limit_s": float("nan")}, {"interval": float("nan")}],
+     {"sample_s": -1.0}, {"warmup_limit_s": float("nan")}, {"interval": float("nan")},
+     {"sample_s": float("inf")}, {"warmup_s": "0.1"}],
 )  # fmt: skip
 def test_settings_that_cannot_be_kept_are_refused(settings):
     with pytest.raises(EngineError, match="expected warmup_iterations"):
