@@ -224,13 +224,15 @@ def _serve(
         selector.register(report, selectors.EVENT_READ, streams.read_report)
         while report in selector.get_map():
             remaining = deadline - time.monotonic()
-            if remaining <= 0 and streams.timed_out:
-                break  # the supervisor is stuck itself
-            if remaining <= 0:
+            events = selector.select(min(max(remaining, 0.0), LONGEST_WAIT_S))
+            # this process may have been suspended, and the program have ended in time
+            if remaining <= 0 and not any(key.fileobj is report for key, _ in events):
+                if streams.timed_out:
+                    break  # the supervisor is stuck itself
                 streams.timed_out = True
                 control.close()  # ends the program; the report comes all the same
-                deadline, remaining = time.monotonic() + GRACE_S, GRACE_S
-            for key, _ in selector.select(min(remaining, LONGEST_WAIT_S)):
+                deadline = time.monotonic() + GRACE_S
+            for key, _ in events:
                 if not key.data(key.fd):
                     selector.unregister(key.fileobj)
                     if key.fileobj is supervisor.stdin:

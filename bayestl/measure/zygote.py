@@ -307,8 +307,13 @@ class _Streams:
         with selectors.DefaultSelector() as selector:
             for pipe, sink in sinks.items():
                 selector.register(pipe.read, selectors.EVENT_READ, sink)
-            while not self.answered and (remaining := deadline - time.monotonic()) > 0:
-                for key, _ in selector.select(min(remaining, LONGEST_WAIT_S)):
+            while not self.answered:
+                remaining = deadline - time.monotonic()
+                events = selector.select(min(max(remaining, 0.0), LONGEST_WAIT_S))
+                # this process may have been suspended, and the answer have come in time
+                if remaining <= 0 and not any(key.data == self.read_answer for key, _ in events):
+                    break
+                for key, _ in events:
                     chunk = os.read(key.fd, CHUNK)
                     key.data(chunk)
                     if not chunk:

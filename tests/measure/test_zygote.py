@@ -1,6 +1,7 @@
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,20 @@ try:
 except KeyboardInterrupt:
     print("interrupted", flush=True)
     time.sleep(600)
+"""
+
+SUSPENDED = """
+from bayestl.data.environment import Environment
+from bayestl.measure.runner import LocalRunner
+from bayestl.measure.sampling import Sampling
+runner = LocalRunner(
+    Sampling(min_sample_s=1.0), engines={"staged": "staged_engine:Staged"}, timeout_s=4.0,
+    disturbance_limit=None,
+)
+here = Environment("e", engine="staged", network="squeezenet")
+runner.run({}, here)
+print("now", flush=True)
+print(runner.run({}, here).status, flush=True)
 """
 
 
@@ -80,6 +95,17 @@ def test_an_interrupt_kills_the_whole_group(staged, staged_environment, pids):
         parent.send_signal(signal.SIGINT)
         assert parent.stdout.readline() == "interrupted\n"
         assert wait_until(lambda: not any(map(alive, members)))
+
+
+def test_an_answer_that_came_while_the_parent_was_suspended_was_in_time(staged, pids):
+    pytest.importorskip("onnx")
+    with started(SUSPENDED) as parent:
+        assert parent.stdout.readline() == "now\n"
+        time.sleep(0.3)
+        parent.send_signal(signal.SIGSTOP)
+        time.sleep(4.5)
+        parent.send_signal(signal.SIGCONT)
+        assert parent.stdout.readline() == "ok\n"
 
 
 def test_a_killed_parent_leaves_no_child(staged, staged_environment, pids):
