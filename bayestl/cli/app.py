@@ -106,6 +106,9 @@ def _run(given: Sequence[str]) -> int:
         try:
             code = app(args=list(given), prog_name="bayestl", standalone_mode=False)
         except UsageError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
+                errors.print(error.format_message(), markup=False)
+                return USAGE
             return _failed(error, given, USAGE, f"{error.format_message()} (see bayestl --help)")
         except Interrupted as error:
             return _failed(error, given, INTERRUPTED, str(error))

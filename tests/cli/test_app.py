@@ -36,6 +36,13 @@ def test_every_command_explains_itself_with_an_example(bayestl, name):
     assert "--json" in result.out
 
 
+@pytest.mark.parametrize("arguments", [[], ["campaign"]])
+def test_without_a_command_the_help_is_shown(bayestl, arguments):
+    result = bayestl(*arguments)
+    assert (result.out + result.err).lstrip().startswith("Usage: bayestl")
+    assert "error" not in result.err.splitlines()[0]
+
+
 def test_version(bayestl):
     from importlib.metadata import version
 
