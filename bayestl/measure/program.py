@@ -458,11 +458,16 @@ def _answer(ended: Ended, result_file: Path | None) -> Mapping[str, Any] | None:
     """The JSON object that the program answered with; None where there is none."""
     if result_file is not None:
         try:
-            with open(result_file, "rb") as file:
-                return _object(file.read(MAX_ANSWER + 1))
+            with open(result_file, "rb", opener=_open_at_once) as file:
+                return _object(file.read(MAX_ANSWER + 1) or b"")
         except OSError:
             return None
     return next(filter(None, map(_object, reversed(ended.output.splitlines()))), None)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """A descriptor that never waits, whatever the program has made of the path, such as a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _object(text: bytes) -> Mapping[str, Any] | None:

@@ -115,6 +115,12 @@ print('{"latency": -1}')
     assert not os.path.exists(path)
 
 
+def test_a_result_file_that_is_a_pipe_is_no_answer(script):
+    code = "import os, sys; os.mkfifo(sys.argv[2])"
+    measured = script(code, "{config_file}", "{result_file}").run({}, HERE)
+    assert measured.status is Status.BAD_OUTPUT
+
+
 def test_the_values_are_medians_and_samples_are_kept(script):
     text = 'starting\n{"latency": 1}\n{"latency": [3, 1.0, 8], "more": "x"}\nbye {"latency": 2}'
     measured = answering(script, text)
