@@ -228,7 +228,7 @@ class Zygotes:
 
     def __init__(self, *, fork: bool = True) -> None:
         self._fork = fork
-        self._waiting: dict[Any, Zygote] = {}
+        self._waiting: dict[tuple[str, tuple[tuple[str, str], ...], tuple[int, ...]], Zygote] = {}
         self.plain = Zygote(None)
 
     def of(self, engine: str, variables: Mapping[str, str], cores: Sequence[int]) -> Zygote:
