@@ -282,7 +282,7 @@ def _lock(path: Path) -> Iterator[None]:
 def _connected(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
     _check_file(path, mode)
     connection = sqlite3.connect(
-        f"file:{quote(str(path.absolute()))}?mode={mode}",
+        f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}",
         uri=True,
         timeout=BUSY_TIMEOUT_S,
         isolation_level=None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -73,6 +74,7 @@ def options(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code. Whatever goes wrong is one message on standard error."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    _open_streams()
     code = _run(given)
     try:
         sys.stdout.flush()
@@ -85,12 +87,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+def _open_streams() -> None:
+    """See to it that whatever is printed can be: no text fails for its characters.
+
+    Standard streams may be closed, and file names and what programs say may hold what
+    the terminal's encoding lacks.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by whoever started this
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):  # standard error does so by itself
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def _run(given: Sequence[str]) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: warn([str(message)])
         try:
             code = app(args=list(given), prog_name="bayestl", standalone_mode=False)
         except UsageError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
+                errors.print(error.format_message(), markup=False)
+                return USAGE
             return _failed(error, given, USAGE, f"{error.format_message()} (see bayestl --help)")
         except Interrupted as error:
             return _failed(error, given, INTERRUPTED, str(error))

@@ -33,7 +33,7 @@ class Interrupted(Exception):
 def show(as_json: bool, values: Mapping[str, Any], *renderables: RenderableType) -> None:
     """The result: the values as one line of JSON, or what is made for people."""
     if as_json:
-        print(json.dumps(plain(values), allow_nan=False, ensure_ascii=False))
+        print(json.dumps(plain(values), allow_nan=False))  # in ASCII, which every stream takes
         return
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _UNBROKEN)
     for renderable in renderables:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import warnings
 import zlib
@@ -242,16 +243,18 @@ def _read_csv(
 ) -> pd.DataFrame:
     known = {n: k for n, k in options.items() if k} if isinstance(options, Mapping) else {}
     numbers = [m.name if isinstance(m, Metric) else m for m in metrics or ()]
-    header = _header(path)
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rb") as file:
+        content = file.read()  # once: what comes through a pipe cannot be read again
+    header = _header(content)
     text = [name for name in header if name in known or name == environment]
     empty = dict.fromkeys(header, _NO_VALUE) | dict.fromkeys(numbers, _NO_NUMBER)
     empty |= dict.fromkeys(text, ("",))
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         frame = pd.read_csv(
-            path,
+            io.BytesIO(content),
             encoding="utf-8-sig",
-            compression="gzip" if path.suffix == ".gz" else None,
             index_col=False,
             dtype=dict.fromkeys(text, "str"),
             keep_default_na=False,
@@ -263,11 +266,10 @@ def _read_csv(
     return frame
 
 
-def _header(path: Path) -> list[str]:
+def _header(content: bytes) -> list[str]:
     """The names in the first line; pandas would rename those that stand there twice."""
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-        header = next(csv.reader(file), [])
+    lines = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
+    header = next(csv.reader(lines), [])
     if not header:
         raise TableError("expected a line with the columns' names, got an empty file")
     if len(header) == 1 and any(separator in header[0] for separator in ";\t"):

@@ -228,7 +228,7 @@ class Bench:
         variables = workload.engine.variables(workload.environment, configuration)
         if allocator.OPTIONS.keys() <= configuration.keys():
             variables |= allocator.variables(configuration)
-        return self.zygotes.of(workload.reference, variables)
+        return self.zygotes.of(workload.reference, variables, workload.cores)
 
     def _request(self, configuration: Configuration, folder: str) -> dict[str, Any]:
         engine = self.workload.engine

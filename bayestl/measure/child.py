@@ -40,7 +40,12 @@ from bayestl.measure.meter import Meter, Reading, load_meter
 from bayestl.measure.meters.process import CpuTime, PeakMemory, WallClock
 from bayestl.measure.placement import bounce_ns, typical_ns
 from bayestl.measure.sampling import Samples, Sampling, sample
-from bayestl.measure.supervisor import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, end_offspring
+from bayestl.measure.supervisor import (
+    PR_SET_CHILD_SUBREAPER,
+    PR_SET_PDEATHSIG,
+    children_s,
+    end_offspring,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,6 +68,7 @@ class _Server:
     def __init__(self, parent: socket.socket) -> None:
         self.parent = parent
         self.child: int | None = None
+        self.reaped_s = 0.0
 
     def serve(self) -> None:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # of a child's own offspring
@@ -100,10 +106,10 @@ class _Server:
         for kill in (os.killpg, os.kill):  # not reaped yet, so the number is still the child's
             with suppress(ProcessLookupError):
                 kill(pid, signal.SIGKILL)
-        _, status, usage = os.wait4(pid, 0)
+        _, status = os.waitpid(pid, 0)
         end_offspring()  # those that had left the group
-        code = os.waitstatus_to_exitcode(status)
-        return {"code": code, "cpu_s": usage.ru_utime + usage.ru_stime}
+        before_s, self.reaped_s = self.reaped_s, children_s()
+        return {"code": os.waitstatus_to_exitcode(status), "cpu_s": self.reaped_s - before_s}
 
 
 def send(
@@ -146,6 +152,8 @@ def die_with(parent: int) -> None:
 def _prepare(request: Mapping[str, Any]) -> dict[str, Any]:
     """Import what every measurement with this engine needs."""
     try:
+        if request["cores"] is not None:
+            os.sched_setaffinity(0, request["cores"])
         if request["engine"] is not None:
             load_engine(request["engine"]).prepare()
             for module in ("numpy", "bayestl.measure.outputs"):

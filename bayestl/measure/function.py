@@ -126,7 +126,7 @@ def _file(reference: str) -> str:
         found = find_spec(module) if colon and name and module != "__main__" else None
     except (ImportError, ValueError):
         found = None
-    if found is None or found.origin is None:
+    if found is None or not found.has_location or found.origin is None:
         raise EngineError(
             f"expected a function as 'package.module:function' whose module can be imported from "
             f"here, got {reference!r}; put its folder on PYTHONPATH, or install its package"

@@ -46,7 +46,7 @@ def device_lock(timeout_s: float, path: Path | None = None) -> Iterator[None]:
     with _opened(path) as descriptor:
         # whoever waits holds the queue, so that a campaign which releases the lock for a
         # moment between two measurements cannot take it again before them
-        with _opened(path.with_suffix(".queue")) as queue:
+        with _opened(path.with_name(f"{path.name}.queue")) as queue:
             _acquire(queue, deadline, timeout_s, path)
             _acquire(descriptor, deadline, timeout_s, path)
         os.ftruncate(descriptor, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,9 @@ INSTRUCTION_SETS: Mapping[str, tuple[str, ...]] = {
 """Instruction set, as oneDNN names it, weakest first -> the processor's flags it needs."""
 
 MIB = 1024 * 1024
+
+GROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+"""Where control groups are, and which this process is in."""
 
 
 def read_text(path: str | Path) -> str | None:
@@ -182,33 +185,38 @@ def memory_mib() -> dict[str, float | None]:
     def kib(name: str) -> float | None:
         return int(lines[name].split()[0]) / 1024 if name in lines else None
 
-    return {"total": kib("MemTotal"), "available": kib("MemAvailable"), "limit": _group_limit()}
+    return {"total": kib("MemTotal"), "available": kib("MemAvailable"), "limit": memory_limit()}
 
 
-def _group_limit() -> float | None:
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        text = read_text(path)
-        if text and text.isdigit() and int(text) < 1 << 60:  # version 1 writes "no limit" as 2^63
-            return int(text) / MIB
-    return None
-
-
-def cpu_quota(
-    root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")
-) -> float | None:
-    """How many cores' CPU time the control groups of this process grant; None for no limit.
+def _groups(controller: str, root: Path, groups: Path) -> Iterator[Path]:
+    """The control groups of this process that a controller limits, inner ones first.
 
     Both versions of control groups; a group is limited by those that it is in
-    (Documentation/admin-guide/cgroup-v2.rst of the Linux kernel, "cpu.max").
+    (Documentation/admin-guide/cgroup-v2.rst of the Linux kernel).
     """
-    quotas = []
     for line in (read_text(groups) or "").splitlines():
         _, controllers, place = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
-        mount = root / "cpu" if controllers else root
+        mount = root / controller if controllers else root
         group = mount / place.lstrip("/")
-        quotas += [_quota(one) for one in (group, *group.parents) if one.is_relative_to(mount)]
+        yield from (one for one in (group, *group.parents) if one.is_relative_to(mount))
+
+
+def memory_limit(root: Path = GROUPS, groups: Path = OWN_GROUPS) -> float | None:
+    """How much memory in MiB the control groups of this process grant; None for no limit."""
+    limits = []
+    for group in _groups("memory", root, groups):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            text = read_text(group / name) or ""
+            if text.isdecimal() and int(text) < 1 << 60:  # version 1 writes "no limit" as 2^63
+                limits.append(int(text) / MIB)
+    return min(limits, default=None)
+
+
+def cpu_quota(root: Path = GROUPS, groups: Path = OWN_GROUPS) -> float | None:
+    """How many cores' CPU time the control groups of this process grant; None for no limit."""
+    quotas = map(_quota, _groups("cpu", root, groups))
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
@@ -238,7 +246,7 @@ def variables() -> dict[str, str]:
 
 def limits() -> dict[str, float | None]:
     """What the control groups grant: the CPU time of so many cores, and memory in MiB."""
-    return {"cpu_quota": cpu_quota(), "memory_mib": _group_limit()}
+    return {"cpu_quota": cpu_quota(), "memory_mib": memory_limit()}
 
 
 def identity(cores: tuple[int, ...]) -> str:

@@ -35,6 +35,9 @@ KEPT_ERRORS = 4_000
 GRACE_S = 10.0
 """How long the supervisor may take to end what it supervises."""
 
+LONGEST_WAIT_S = 86_400.0
+"""Waits for a later deadline are made of several: the kernel takes 24 days at most."""
+
 CHUNK = 65_536
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 
@@ -51,6 +54,7 @@ class Ended:
     errors : the end of its standard error
     seconds : from its start to its end, wall clock
     cpu_s : CPU time of it and of every process that it started and waited for
+    own_s : CPU time of all that ran for its sake, what was killed at its end included
     peak_mib : the most memory that one of them held resident; the interpreter that starts
         it, of about 10 MiB, counts
     starved : whether the kernel killed a process for want of memory meanwhile
@@ -62,6 +66,7 @@ class Ended:
     errors: str
     seconds: float
     cpu_s: float
+    own_s: float
     peak_mib: float
     starved: bool
 
@@ -219,13 +224,15 @@ def _serve(
         selector.register(report, selectors.EVENT_READ, streams.read_report)
         while report in selector.get_map():
             remaining = deadline - time.monotonic()
-            if remaining <= 0 and streams.timed_out:
-                break  # the supervisor is stuck itself
-            if remaining <= 0:
+            events = selector.select(min(max(remaining, 0.0), LONGEST_WAIT_S))
+            # this process may have been suspended, and the program have ended in time
+            if remaining <= 0 and not any(key.fileobj is report for key, _ in events):
+                if streams.timed_out:
+                    break  # the supervisor is stuck itself
                 streams.timed_out = True
                 control.close()  # ends the program; the report comes all the same
-                deadline, remaining = time.monotonic() + GRACE_S, GRACE_S
-            for key, _ in selector.select(remaining):
+                deadline = time.monotonic() + GRACE_S
+            for key, _ in events:
                 if not key.data(key.fd):
                     selector.unregister(key.fileobj)
                     if key.fileobj is supervisor.stdin:

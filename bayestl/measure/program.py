@@ -39,6 +39,7 @@ from bayestl.errors import (
 from bayestl.measure import machine
 from bayestl.measure.disturbance import DISTURBABLE, disturbance, use_of
 from bayestl.measure.lock import device_lock
+from bayestl.measure.meter import is_number
 from bayestl.measure.process import Ended, run_process
 from bayestl.measure.template import Template
 
@@ -123,15 +124,18 @@ class ProgramRunner:
         object.__setattr__(self, "folder", Path(self.folder).absolute())
         if not self.name:
             object.__setattr__(self, "name", Path(self.command[0]).name)  # pyright: ignore[reportArgumentType]
-        _check_reports(self.reports)
+        _check_reports(self.reports, self.options.names)
         for key, value in (
             ("timeout_s", self.timeout_s),
             ("memory_limit_mib", self.memory_limit_mib),
             ("disturbance_limit", self.disturbance_limit),
         ):
-            number = not isinstance(value, bool) and isinstance(value, (int, float))
-            if value is not None and not (number and 0 < value < math.inf):
+            if value is not None and not (is_number(value) and value > 0):
                 raise SpecificationError(f"{key}: expected a positive number, got {value!r}")
+        if not (is_number(self.lock_timeout_s) and self.lock_timeout_s >= 0):
+            raise SpecificationError(
+                f"lock_timeout_s: expected seconds, at least 0, got {self.lock_timeout_s!r}"
+            )
         self._check_options_arrive()
 
     @property
@@ -176,7 +180,7 @@ class ProgramRunner:
                 cores=plan.cores,
                 memory_limit_mib=self.memory_limit_mib,
             )
-            own = time.process_time() - own + ended.cpu_s
+            own = time.process_time() - own + ended.own_s
             taken = disturbance(use, use_of(plan.cores), own)
             answer = _answer(ended, request.result_file)
             seconds = time.perf_counter() - clock
@@ -408,14 +412,19 @@ def _check_lists(runner: ProgramRunner) -> None:
             raise SpecificationError(f"variables: expected a name, got {name!r}")
 
 
-def _check_reports(reports: Sequence[Metric]) -> None:
+def _check_reports(reports: Sequence[Metric], options: Sequence[str]) -> None:
     names = [metric.name for metric in reports]
-    taken = {metric.name for metric in USAGE} | {"status", "message"}
+    usage = {metric.name for metric in USAGE}
+    for name in options:
+        if name in usage:
+            raise SpecificationError(f"options: {name}: the name of a metric of every program")
     for name in names:
-        if name in taken:
+        if name in usage | {"environment", "status", "message"}:
             raise SpecificationError(
                 f"metrics: {name}: has a meaning of its own; let the program print another name"
             )
+        if name in options:
+            raise SpecificationError(f"metrics: {name}: the name of an option")
         if names.count(name) > 1:
             raise SpecificationError(f"metrics: {name}: expected distinct names, got it twice")
 
@@ -449,11 +458,16 @@ def _answer(ended: Ended, result_file: Path | None) -> Mapping[str, Any] | None:
     """The JSON object that the program answered with; None where there is none."""
     if result_file is not None:
         try:
-            with open(result_file, "rb") as file:
-                return _object(file.read(MAX_ANSWER + 1))
+            with open(result_file, "rb", opener=_open_at_once) as file:
+                return _object(file.read(MAX_ANSWER + 1) or b"")
         except OSError:
             return None
     return next(filter(None, map(_object, reversed(ended.output.splitlines()))), None)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """A descriptor that never waits, whatever the program has made of the path, such as a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _object(text: bytes) -> Mapping[str, Any] | None:
@@ -471,17 +485,18 @@ def _verdict(
 ) -> tuple[Status, str, dict[str, list[float]]]:
     """The status, the message, and the samples of each metric that the program reported."""
     said = "ok" if answer is None else answer.get("status", "ok")
-    message = "" if answer is None else str(answer.get("message", ""))[:KEPT_TEXT]
+    message = "" if answer is None else str(answer.get("message") or "")[:KEPT_TEXT]
+    message = message.encode(errors="replace").decode()  # JSON can spell halves of characters
     if said == "error":
         raise EngineError(f"the program cannot measure any configuration: {message}")
-    if said not in list(Status):
-        known = ", ".join((*Status, "error"))
-        return Status.BAD_OUTPUT, f"expected a status out of {known}, got {said!r}", {}
-    failure = ended.failure()
-    if said != Status.OK and not ended.timed_out:
+    known, failure = said in list(Status), ended.failure()
+    if known and said != Status.OK and not ended.timed_out:
         return Status(said), message or f"the program says {said}{ended.tail}", {}
     if failure is not None:
         return *failure, {}
+    if not known:
+        expected = ", ".join((*Status, "error"))
+        return Status.BAD_OUTPUT, f"expected a status out of {expected}, got {said!r}", {}
     if answer is None and reports:
         names = ", ".join(metric.name for metric in reports)
         return Status.BAD_OUTPUT, f"expected a line of JSON with {names}, got none{ended.tail}", {}

@@ -101,7 +101,7 @@ class LocalRunner:
     timeout_s : the deadline of one measurement, over build and run
     memory_limit_mib : a limit on the child's address space; None for no limit
     tolerance : precision -> how far outputs may be from the default configuration's,
-        relative to their root mean square
+        relative to their root mean square; `TOLERANCES` has the others
     implausible_speedup : a latency this many times below the default's shortest is not believed
     meters : further meters, by their names in `meter.METERS`, with their arguments
     allocator : whether the options of the memory allocator are part of the space
@@ -149,21 +149,29 @@ class LocalRunner:
             raise EngineError(f"unknown meter {unknown[0]!r}; expected one of {', '.join(METERS)}")
         for name, arguments in self.meters.items():
             load_meter(METERS[name], arguments)
-        if self.allocator:
-            allocator.check()
         if self.isolation not in ("zygote", "process"):
             raise EngineError(f"isolation: expected 'zygote' or 'process', got {self.isolation!r}")
-        for name in ("timeout_s", "memory_limit_mib", "disturbance_limit", "implausible_speedup"):
+        for name in ("allocator", "host"):
+            value = getattr(self, name)
+            expect(isinstance(value, bool), f"{name}: true or false", value)
+        if self.allocator:
+            allocator.check()
+        for name in (
+            *("timeout_s", "memory_limit_mib", "disturbance_limit", "implausible_speedup"),
+            "drift_limit",
+        ):
             value = getattr(self, name)
             if value is None and name in ("memory_limit_mib", "disturbance_limit"):
                 continue
             positive = value is not None and is_number(value) and value > 0
             expect(positive, f"{name}: a positive number", value)
-        for name in ("attempts", "sentinel_every"):
+        waits = is_number(self.lock_timeout_s) and self.lock_timeout_s >= 0
+        expect(waits, "lock_timeout_s: seconds, at least 0", self.lock_timeout_s)
+        for name, least in (("attempts", 1), ("sentinel_every", 1), ("seed", 0)):
             value = getattr(self, name)
-            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+            whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
             if not (value is None and name == "sentinel_every"):
-                expect(whole, f"{name}: a whole number of at least 1", value)
+                expect(whole, f"{name}: a whole number of at least {least}", value)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -267,7 +275,7 @@ class LocalRunner:
                 self._zygotes,
                 self._workspace,
                 Sentinel(self.sentinel_every, self.drift_limit),
-                tolerance=self.tolerance,
+                tolerance={**TOLERANCES, **self.tolerance},
                 timeout_s=self.timeout_s,
                 attempts=self.attempts,
                 disturbance_limit=self.disturbance_limit,

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bayestl.errors import EngineError
-from bayestl.measure.meter import Meter, Reading
+from bayestl.measure.meter import Meter, Reading, is_number
 from bayestl.measure.meters.process import WallClock
 
 STEADY_WINDOW = 3
@@ -54,12 +54,17 @@ class Sampling:
     max_samples: int = 1_000
 
     def __post_init__(self) -> None:
-        counts_ok = self.warmup_iterations >= 1 and 1 <= self.min_samples <= self.max_samples
+        numbers = all(map(is_number, asdict(self).values()))
         times = (self.warmup_s, self.warmup_limit_s, self.min_sample_s, self.sample_s)
-        if not (counts_ok and min(times) >= 0 and self.interval >= 0):
+        if not (
+            numbers
+            and self.warmup_iterations >= 1
+            and 1 <= self.min_samples <= self.max_samples
+            and min(*times, self.interval) >= 0
+        ):
             raise EngineError(
                 "expected warmup_iterations >= 1, 1 <= min_samples <= max_samples, times and "
-                f"interval >= 0, got {self!r}"
+                f"interval >= 0, all finite, got {self!r}"
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,7 +81,7 @@ class Samples:
     warmup_ms, latency_ms : every call's time, in order; nothing is dropped
     steady : whether the warm-up ended because calls no longer became faster
     interval : relative half width of the median's 95 % confidence interval; None for
-        fewer than six samples, which have none
+        fewer than six samples, which have none, and where the clock stood still
     readings : of each further meter, over all the calls of its window
     calls : how many calls those were, for a meter whose reading grows with them
     disturbance : why a meter's reading should not be trusted
@@ -128,19 +133,20 @@ def sample(call: Callable[[], Any], sampling: Sampling, meters: Mapping[str, Met
 def median_interval(samples: Sequence[float]) -> float | None:
     """Relative half width of the 95 % confidence interval of the median.
 
-    By order statistics: the median is between the samples of rank n/2 -+ 1.96 sqrt(n)/2
-    with about 95 % probability, whatever the distribution (Conover, 1999, section 3.2).
+    By order statistics: the median is between the sample of rank n/2 - 1.96 sqrt(n)/2 + 1/2,
+    rounded down, and the one of the same rank from above, with a probability of at least
+    95 %, whatever the distribution (Conover, 1999, section 3.2, with a continuity correction).
     """
     return _interval(sorted(samples))
 
 
 def _interval(ordered: Sequence[float]) -> float | None:
     n = len(ordered)
-    spread = NORMAL_95 * math.sqrt(n) / 2
-    low, high = math.floor(n / 2 - spread), math.ceil(n / 2 + spread)
-    if low < 0 or high > n - 1:
+    rank = math.floor((n - NORMAL_95 * math.sqrt(n) + 1) / 2)
+    median = statistics.median(ordered)
+    if rank < 1 or median == 0:
         return None
-    return (ordered[high] - ordered[low]) / 2 / statistics.median(ordered)
+    return (ordered[-rank] - ordered[rank - 1]) / 2 / median
 
 
 def _warm_up(call: Callable[[], Any], clock: Meter, sampling: Sampling) -> tuple[list[float], bool]:

@@ -20,9 +20,10 @@
     disturbance_limit = 0.3
     meters = {nvml = {device = 0}, rapl = {}}
 
-See `ProgramRunner` and `LocalRunner` for what the keys mean. Relative paths begin at the
-file's folder, which is where the program runs. Reading a file runs nothing; measuring what it
-describes runs its program, with the rights of whoever measures.
+See `ProgramRunner` and `LocalRunner` for what the keys mean. A program's relative paths begin
+at the file's folder, where it runs; those of networks and meters, where bayestl runs. Reading
+a file runs nothing; measuring what it describes runs its program, with the rights of whoever
+measures.
 """
 
 from __future__ import annotations

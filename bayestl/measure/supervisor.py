@@ -55,6 +55,7 @@ def main(control: int, report: int) -> None:
         "failure": os.read(failures, 4096).decode(errors="replace"),
         "seconds": elapsed_ns / 1e9,
         "cpu_s": usage.ru_utime + usage.ru_stime,
+        "own_s": time.process_time() + children_s(),
         "peak_mib": usage.ru_maxrss / 1024,
     }
     with open(report, "w", encoding="utf-8") as file, suppress(BrokenPipeError):
@@ -135,6 +136,12 @@ def end_offspring() -> None:
                 with suppress(OSError):
                     os.kill(child, signal.SIGKILL)
             time.sleep(0.001)
+
+
+def children_s() -> float:
+    """CPU time of every process that this one has reaped, and of those that they had."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _children() -> list[int]:

@@ -54,8 +54,10 @@ class Workload:
             if self.engine.format == "torch":
                 return None, ""
             return "export", f"{self.network.sha256[:16]}-batch-{self.batch}-size-{self.size}.onnx"
+        if self.network.batch_is_open or self.batch == 1:
+            return None, ""
         fixed = {tensor.shape[0] for tensor in self.network.tensors if tensor.shape}
-        if self.network.batch_is_open or self.batch in fixed:
+        if fixed != {1}:  # it is the batch that was asked for
             return None, ""
         return "rebatch", f"{self.network.sha256[:16]}-batch-{self.batch}.onnx"
 

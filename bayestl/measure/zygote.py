@@ -25,6 +25,7 @@ from bayestl.errors import EngineUnavailable
 from bayestl.measure.child import receive, send
 from bayestl.measure.death import cause_of_death
 from bayestl.measure.machine import kernel_kills
+from bayestl.measure.process import LONGEST_WAIT_S
 
 KEPT_TEXT = 4_000
 """Characters of a child's standard error that a message may quote."""
@@ -46,7 +47,7 @@ UNLIMITED: Mapping[str, Any] = {"cores": None, "memory_limit_mib": None, "folder
 class Outcome:
     """How a job ended: its answer, or a status and a message where it gave none.
 
-    `cpu_s` is the CPU time of the process that did it, start to end.
+    `cpu_s` is the CPU time of the process that did it, start to end, and of all that it started.
     """
 
     status: Status
@@ -62,14 +63,21 @@ class Zygote:
     ----------
     engine : ``module:class``; None for jobs that need none
     variables : environment variables that it has beside this process's
+    cores : those on which it imports; all that this process may use unless given
     fork : False imports the engine with each job instead, and serves one job only: a fork
         of a bare interpreter, as good as a fresh process
     """
 
     def __init__(
-        self, engine: str | None, variables: Mapping[str, str] | None = None, *, fork: bool = True
+        self,
+        engine: str | None,
+        variables: Mapping[str, str] | None = None,
+        cores: Sequence[int] | None = None,
+        *,
+        fork: bool = True,
     ) -> None:
         self.engine, self.variables, self.fork = engine, dict(variables or {}), fork
+        self.cores = None if cores is None else list(cores)
         self._process: subprocess.Popen[bytes] | None = None
         self._job: int | None = None
 
@@ -162,7 +170,8 @@ class Zygote:
         self._channel = ours
         engine = self.engine if self.fork else None  # else the job pays for the import
         try:
-            prepared = self._ask({"do": "prepare", "engine": engine}, PREPARE_S)
+            prepare = {"do": "prepare", "engine": engine, "cores": self.cores}
+            prepared = self._ask(prepare, PREPARE_S)
         except BaseException:
             self.close()
             raise
@@ -207,7 +216,10 @@ class Zygote:
 
 
 class Zygotes:
-    """The zygotes of a runner, one for each engine and its environment variables.
+    """The zygotes of a runner, one for each engine, its environment variables and its cores.
+
+    A library may count the cores when it is imported: OpenMP's threads spin where it
+    found one for each of them, and two that spin on one core take a hundred times as long.
 
     Parameters
     ----------
@@ -216,13 +228,13 @@ class Zygotes:
 
     def __init__(self, *, fork: bool = True) -> None:
         self._fork = fork
-        self._waiting: dict[tuple[str, tuple[tuple[str, str], ...]], Zygote] = {}
+        self._waiting: dict[tuple[str, tuple[tuple[str, str], ...], tuple[int, ...]], Zygote] = {}
         self.plain = Zygote(None)
 
-    def of(self, engine: str, variables: Mapping[str, str]) -> Zygote:
+    def of(self, engine: str, variables: Mapping[str, str], cores: Sequence[int]) -> Zygote:
         """The one with this engine imported; of many, those used last are kept."""
-        key = engine, tuple(sorted(variables.items()))
-        zygote = self._waiting.pop(key, None) or Zygote(engine, variables, fork=self._fork)
+        key = engine, tuple(sorted(variables.items())), tuple(cores)
+        zygote = self._waiting.pop(key, None) or Zygote(engine, variables, cores, fork=self._fork)
         self._waiting[key] = zygote
         while len(self._waiting) > MOST_WAITING:
             self._waiting.pop(next(iter(self._waiting))).close()
@@ -295,8 +307,13 @@ class _Streams:
         with selectors.DefaultSelector() as selector:
             for pipe, sink in sinks.items():
                 selector.register(pipe.read, selectors.EVENT_READ, sink)
-            while not self.answered and (remaining := deadline - time.monotonic()) > 0:
-                for key, _ in selector.select(remaining):
+            while not self.answered:
+                remaining = deadline - time.monotonic()
+                events = selector.select(min(max(remaining, 0.0), LONGEST_WAIT_S))
+                # this process may have been suspended, and the answer have come in time
+                if remaining <= 0 and not any(key.data == self.read_answer for key, _ in events):
+                    break
+                for key, _ in events:
                     chunk = os.read(key.fd, CHUNK)
                     key.data(chunk)
                     if not chunk:

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -33,6 +34,13 @@ def test_every_command_explains_itself_with_an_example(bayestl, name):
     assert result.code == 0
     assert f"bayestl {name} " in result.out.replace("bayestl doctor\n", "bayestl doctor ")
     assert "--json" in result.out
+
+
+@pytest.mark.parametrize("arguments", [[], ["campaign"]])
+def test_without_a_command_the_help_is_shown(bayestl, arguments):
+    result = bayestl(*arguments)
+    assert (result.out + result.err).lstrip().startswith("Usage: bayestl")
+    assert "error" not in result.err.splitlines()[0]
 
 
 def test_version(bayestl):
@@ -130,3 +138,38 @@ def test_a_reader_that_leaves_early_is_no_error():
     os.close(read)
     with os.fdopen(write, "w") as closed:
         assert command("campaign", "run", "--help", stdout=closed).stderr == ""
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["nonsense", "--json"], 2)])
+def test_streams_that_are_closed_are_no_error(arguments, code):
+    closed = "import os, sys; os.closerange(0, 3); os.execv(sys.executable, sys.argv[1:])"
+    again = [sys.executable, "-m", "bayestl", *arguments]
+    assert subprocess.run([sys.executable, "-c", closed, *again], check=False).returncode == code
+
+
+PROGRAM = """\
+[program]
+command = ["printf", '{{"status": "oom", "message": "\\u00fc"}}', "{threads}"]
+[options.threads]
+kind = "integer"
+low = 1
+high = 2
+[environments.here]
+"""
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_text_that_the_terminal_lacks_is_escaped(tmp_path, form):
+    (tmp_path / "bench.toml").write_text(PROGRAM)
+    output = tmp_path / os.fsdecode(b"\xff.csv")
+    done = command(
+        *("measure", "--program", str(tmp_path / "bench.toml"), "--output", str(output), *form),
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "udcff.csv" in done.stdout
+    assert ("u00fc" if form else "xfc") in done.stdout
+    if form:
+        assert json.loads(done.stdout)["output"] == str(output)
+    assert output.exists()

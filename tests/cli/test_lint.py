@@ -1,3 +1,5 @@
+import os
+
 import pandas as pd
 import pytest
 
@@ -23,6 +25,17 @@ def test_findings_are_shown(bayestl, csv):
 
 def test_nothing_found_is_said(bayestl, parquet):
     assert bayestl("lint", parquet, "--metric", "latency").code == 0
+
+
+def test_a_table_may_come_through_a_pipe(bayestl):
+    read, write = os.pipe()
+    os.write(write, b"threads,latency,environment\n1,2,a\n2,1,a\n")
+    os.close(write)
+    result = bayestl(
+        "lint", f"/dev/fd/{read}", "--options", "threads", "--metrics", "latency:ms", "--json"
+    )
+    os.close(read)
+    assert (result.code, result.json) == (0, {"findings": []})
 
 
 def test_a_csv_needs_its_metrics_named(refused, csv):

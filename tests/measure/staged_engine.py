@@ -19,8 +19,11 @@ from bayestl.measure.engine import Refusal, Scope
 ACTS = (
     *("work", "hang_build", "hang_run", "abort", "segfault", "kill", "exit", "raise", "oom"),
     *("bad_alloc", "refuse", "ignore", "wrong", "nan", "shape", "nothing", "fast", "chatter"),
-    *("offspring", "lose", "stop_clock", "kill_server"),
+    *("offspring", "lose", "stop_clock", "kill_server", "compile"),
 )
+
+
+IMPORTED_ON = sorted(os.sched_getaffinity(0))
 
 
 class Staged:
@@ -73,7 +76,11 @@ class Broken(Staged):
 class StagedSession:
     def __init__(self, act):
         self.act = act
-        self.details = {"staged": True, "tunables": os.environ.get("GLIBC_TUNABLES")}
+        self.details = {
+            "staged": True,
+            "tunables": os.environ.get("GLIBC_TUNABLES"),
+            "imported_on": IMPORTED_ON,
+        }
         self.effective = {"act": "work" if act == "ignore" else act}
 
     def feed(self, inputs):
@@ -125,6 +132,9 @@ class StagedSession:
             case "chatter":
                 os.write(1, b"x" * 300_000)
                 os.write(2, b'{"status": "ok"}\n' * 20_000)
+            case "compile":
+                subprocess.Popen([sys.executable, "-c", "while True: pass"])
+                time.sleep(600)
             case "offspring":
                 stays = subprocess.Popen(["sleep", "600"])
                 leaves = subprocess.Popen(["sleep", "600"], start_new_session=True)

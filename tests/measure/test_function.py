@@ -124,6 +124,16 @@ def test_what_another_process_cannot_import_is_refused():
     for function in (lambda configuration: {}, local, Environment.to_dict):
         with pytest.raises(EngineError, match="cannot be imported by another process"):
             function_runner(function, SPACE)
-    for reference in ("no_such_module:f", "math", "math:", "no.such:f", "__main__:f", ":f", ""):
+    for reference in (
+        "no_such_module:f",
+        "math",
+        "math:",
+        "no.such:f",
+        "__main__:f",
+        ":f",
+        "",
+        "os:system",
+        "sys:exit",
+    ):
         with pytest.raises(EngineError, match="expected a function as"):
             function_runner(reference, SPACE)

@@ -29,6 +29,12 @@ def test_a_lock_that_cannot_be_opened_is_told(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("name", ["lock", "device.lock", "device.queue", ".queue"])
+def test_a_lock_may_have_any_name(tmp_path, name):
+    with device_lock(1.0, tmp_path / name):
+        pass
+
+
 def test_two_campaigns_take_turns(tmp_path):
     """One that takes the lock again at once must not keep another waiting for its end."""
     context = multiprocessing.get_context("spawn")

@@ -37,17 +37,17 @@ def test_facts_are_found_or_none():
 
 @pytest.fixture
 def groups(tmp_path):
-    """A function that writes control groups' files, and the quota that is read from them."""
+    """A function that writes control groups' files, and what is read from them."""
 
-    def quota(membership, files):
+    def read(fact, membership, files):
         (tmp_path / "cgroup").write_text(membership)
         for place, text in files.items():
             path = tmp_path / "fs" / place
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        return machine.cpu_quota(tmp_path / "fs", tmp_path / "cgroup")
+        return fact(tmp_path / "fs", tmp_path / "cgroup")
 
-    return quota
+    return read
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,22 @@ def groups(tmp_path):
     ],
 )
 def test_the_quota_is_the_smallest_of_the_groups(groups, membership, files, cores):
-    assert groups(membership, files) == cores
+    assert groups(machine.cpu_quota, membership, files) == cores
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "mib"),
+    [
+        ("0::/\n", {"memory.max": f"{64 << 20}\n"}, 64),
+        ("0::/a/b\n", {"a/b/memory.max": "max\n", "a/memory.max": f"{32 << 20}\n"}, 32),
+        ("0::/a\n", {"a/memory.max": f"{16 << 20}\n", "memory.max": f"{8 << 20}\n"}, 8),
+        ("4:memory:/a\n", {"memory/a/memory.limit_in_bytes": f"{4 << 20}\n"}, 4),
+        ("4:memory:/a\n", {"memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
+        ("", {}, None),
+    ],
+)
+def test_the_memory_limit_is_the_smallest_of_the_groups(groups, membership, files, mib):
+    assert groups(machine.memory_limit, membership, files) == mib
 
 
 def test_a_machine_is_told_from_its_namesake(monkeypatch):

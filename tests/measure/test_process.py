@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import textwrap
+import time
 
 import pytest
 
@@ -31,6 +32,14 @@ try:
 except KeyboardInterrupt:
     print("interrupted", flush=True)
     time.sleep(600)
+"""
+
+
+SUSPENDED = """
+import sys
+from bayestl.measure.process import run_process
+command = ["/bin/sh", "-c", 'touch "$1"; sleep 0.5', "sh", sys.argv[1]]
+print(run_process(command, timeout_s=3.0).failure(), flush=True)
 """
 
 
@@ -160,6 +169,15 @@ def test_an_interrupt_ends_all_offspring(tmp_path, offspring):
         caller.send_signal(signal.SIGINT)
         assert caller.stdout.readline() == "interrupted\n"
         assert not any(map(alive, family(tmp_path / "pids")))
+
+
+def test_a_program_that_ended_while_its_caller_was_suspended_was_in_time(tmp_path):
+    with started(SUSPENDED, str(tmp_path / "begun")) as caller:
+        assert wait_until((tmp_path / "begun").exists)
+        caller.send_signal(signal.SIGSTOP)
+        time.sleep(3.5)
+        caller.send_signal(signal.SIGCONT)
+        assert caller.stdout.readline() == "None\n"
 
 
 def test_a_killed_caller_leaves_nothing(tmp_path, offspring):

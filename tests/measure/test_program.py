@@ -115,6 +115,12 @@ print('{"latency": -1}')
     assert not os.path.exists(path)
 
 
+def test_a_result_file_that_is_a_pipe_is_no_answer(script):
+    code = "import os, sys; os.mkfifo(sys.argv[2])"
+    measured = script(code, "{config_file}", "{result_file}").run({}, HERE)
+    assert measured.status is Status.BAD_OUTPUT
+
+
 def test_the_values_are_medians_and_samples_are_kept(script):
     text = 'starting\n{"latency": 1}\n{"latency": [3, 1.0, 8], "more": "x"}\nbye {"latency": 2}'
     measured = answering(script, text)
@@ -173,6 +179,9 @@ def test_what_is_no_answer_is_bad_output(script, text, message):
         ('print(\'{"latency": 1}\'); raise KeyError("k")', "crash", "KeyError: 'k'"),
         ("print('{\"latency\": 1}', flush=True); import time; time.sleep(99)", "timeout", "killed"),
         ("x = bytearray(2 << 30)", "oom", "MemoryError"),
+        ('print(\'{"status": "loading"}\'); raise KeyError("k")', "crash", "KeyError: 'k'"),
+        ('print(\'{"status": "oom", "message": null}\')', "oom", "the program says oom"),
+        ('print(\'{"status": "oom", "message": "\\\\ud800"}\')', "oom", "?"),
     ],
 )
 def test_every_outcome_has_a_type(script, code, status, message):
@@ -186,6 +195,15 @@ def test_every_outcome_has_a_type(script, code, status, message):
 def test_a_program_that_answers_and_does_not_end_is_late(script):
     code = 'print(\'{"status": "invalid"}\', flush=True); import time; time.sleep(99)'
     assert script(code, timeout_s=1.0).run({}, HERE).status is Status.TIMEOUT
+
+
+def test_a_program_that_tells_its_progress_and_does_not_end_is_late(script):
+    code = 'print(\'{"status": "loading"}\', flush=True); import time; time.sleep(99)'
+    assert script(code, timeout_s=1.0).run({}, HERE).status is Status.TIMEOUT
+
+
+def test_a_deadline_may_be_far_away(script):
+    assert script("print('{\"latency\": 1}')", timeout_s=1e9).run({}, HERE).ok
 
 
 def test_a_program_that_can_measure_nothing_is_an_error(script):
@@ -216,6 +234,24 @@ def test_a_neighbour_contaminates_where_that_is_looked_at(script):
     assert "others used" in measured.message
     assert not measured.values
     assert measured.samples["latency"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_what_a_program_leaves_behind_is_no_neighbour(script, monkeypatch, ends):
+    def noted(before, after, own_s):
+        own.append(own_s)
+
+    own: list[float] = []
+    monkeypatch.setattr("bayestl.measure.program.disturbance", noted)
+    code = f"""
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "while True: pass"])
+time.sleep({2 if ends else 99})
+print('{{"latency": 1}}')
+"""
+    measured = script(code, timeout_s=30.0 if ends else 2.0).run({}, HERE)
+    assert measured.status is (Status.OK if ends else Status.TIMEOUT)
+    assert own[0] > 0.4
 
 
 def test_the_provenance_says_what_was_run(script, tmp_path):
@@ -327,8 +363,16 @@ def test_programs_are_found_beside_the_folder_or_on_the_path(tmp_path):
         ({"flags": {"spin": "--spin"}}, "flags: spin: expected a list of texts"),
         ({"reports": [Metric("wall_time", "s")]}, "metrics: wall_time: has a meaning"),
         ({"reports": [LATENCY, LATENCY]}, "metrics: latency: expected distinct names"),
+        ({"reports": [Metric("threads", "s")]}, "metrics: threads: the name of an option"),
+        ({"reports": [Metric("environment", "s")]}, "metrics: environment: has a meaning"),
+        (
+            {"options": ConfigSpace({"cpu_time": Integer(1, 2)})},
+            "options: cpu_time: the name of a metric",
+        ),
         ({"timeout_s": 0}, "timeout_s: expected a positive number"),
         ({"timeout_s": "60"}, "timeout_s: expected a positive number"),
+        ({"timeout_s": 10**400}, "timeout_s: expected a positive number"),
+        ({"lock_timeout_s": "60"}, "lock_timeout_s: expected seconds, at least 0"),
         ({"memory_limit_mib": -1}, "memory_limit_mib: expected a positive number"),
         ({"files": "weights"}, "files: expected a list of texts"),
         (

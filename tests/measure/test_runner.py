@@ -184,12 +184,19 @@ def test_a_request_that_is_wrong_in_itself_is_an_error(runner, changes, error, m
     [
         ("timeout_s", 0), ("timeout_s", None), ("timeout_s", True), ("memory_limit_mib", -1),
         ("disturbance_limit", "0.2"), ("implausible_speedup", float("nan")), ("attempts", 0),
-        ("attempts", 1.5), ("sentinel_every", 0), ("isolation", "thread"),
+        ("attempts", 1.5), ("sentinel_every", 0), ("isolation", "thread"), ("drift_limit", -2),
+        ("host", "no"), ("allocator", 1), ("lock_timeout_s", -1), ("lock_timeout_s", "9"),
+        ("seed", -1), ("seed", 0.5),
     ],
 )  # fmt: skip
 def test_settings_are_checked(name, value):
     with pytest.raises(EngineError, match=rf"{name}: .*{re.escape(repr(value))}"):
         LocalRunner(**{name: value})
+
+
+def test_one_tolerance_leaves_the_others_and_a_deadline_may_be_far_away(staged, staged_environment):
+    runner = staged(tolerance={"float16": 0.2}, timeout_s=1e9)
+    assert runner.run({"act": "chatter"}, staged_environment).ok
 
 
 def test_meters_come_with_their_arguments():
@@ -284,6 +291,16 @@ def test_a_network_that_the_engine_cannot_run_is_an_error(runner, tmp_path):
     path.write_bytes(helper.make_model(graph).SerializeToString())
     with pytest.raises(NetworkError, match=r"cannot run network .*NoSuchOp"):
         runner.run({}, Environment("odd", engine="onnxruntime", network=str(path)))
+
+
+@pytest.mark.parametrize("shape", [[8, 4], []])
+def test_a_network_without_a_batch_of_one_runs_as_it_is(runner, tmp_path, shape):
+    helper = pytest.importorskip("onnx").helper
+    values = [helper.make_tensor_value_info(name, 1, shape) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", *[[v] for v in values])
+    path = tmp_path / "n.onnx"
+    path.write_bytes(helper.make_model(graph, ir_version=8).SerializeToString())
+    assert runner.run({}, Environment("e", engine="onnxruntime", network=str(path))).ok
 
 
 def test_a_batch_that_the_network_cannot_have_is_an_error(runner, tmp_path):

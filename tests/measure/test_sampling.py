@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from bayestl.errors import EngineError
 from bayestl.measure.meters.process import CpuTime
@@ -76,14 +77,26 @@ def test_the_interval_of_the_median_covers_it():
         near = np.abs(np.median(draws, axis=1) - 1.0) <= 2 * half * np.median(draws, axis=1)
         assert near.mean() > 0.95  # an interval twice as wide surely does
         ordered = np.sort(draws, axis=1)
-        spread = 1.96 * np.sqrt(n) / 2
-        low, high = int(np.floor(n / 2 - spread)), int(np.ceil(n / 2 + spread))
+        low = int(binom.ppf(0.025, n, 0.5)) - 1  # no closer pair covers 95 %
+        high = n - 1 - low
         covered = (ordered[:, low] <= 1.0) & (ordered[:, high] >= 1.0)
         assert 0.94 < covered.mean() <= 1.0
         assert half == pytest.approx(
             (ordered[:, high] - ordered[:, low]) / 2 / np.median(draws, axis=1)
         )
-    assert median_interval([1.0, 2.0, 3.0]) is None
+
+
+def test_six_samples_have_an_interval_and_fewer_have_none():
+    assert median_interval([1.0, 2.0, 3.0, 3.0, 4.0, 5.0]) == pytest.approx(4 / 2 / 3)
+    assert median_interval([1.0, 2.0, 3.0, 4.0, 5.0]) is None
+
+
+def test_one_slow_call_among_ten_does_not_widen_the_interval():
+    assert median_interval([10.0] * 9 + [90.0]) == median_interval([2.0] + [10.0] * 9) == 0.0
+
+
+def test_a_clock_that_stands_still_has_no_interval():
+    assert median_interval([0.0] * 20) is None
 
 
 def test_a_meter_that_needs_time_gets_a_window_of_its_own(monkeypatch):
@@ -137,7 +150,8 @@ def test_nothing_is_dropped_and_the_meters_cover_the_samples_alone(monkeypatch):
 @pytest.mark.parametrize(
     "settings",
     [{"warmup_iterations": 0}, {"min_samples": 0}, {"min_samples": 9, "max_samples": 8},
-     {"sample_s": -1.0}],
+     {"sample_s": -1.0}, {"warmup_limit_s": float("nan")}, {"interval": float("nan")},
+     {"sample_s": float("inf")}, {"warmup_s": "0.1"}],
 )  # fmt: skip
 def test_settings_that_cannot_be_kept_are_refused(settings):
     with pytest.raises(EngineError, match="expected warmup_iterations"):

@@ -123,6 +123,7 @@ meters = {estimate = {idle_w = 5, busy_w = 20, uncertainty = 0.3}}
         ("meters = {estimate = {}}", "missing a required argument: 'idle_w'"),
         ("meters = {nvml = 0}", r"expected a table \[runner.meters.nvml\], got 0"),
         ('meters = "nvml"', r"expected a table \[runner.meters\], got 'nvml'"),
+        ('host = "no"', "line 2: expected host: true or false, got 'no'"),
     ],
 )
 def test_a_setting_that_is_wrong_is_named_with_its_line(setting, message):

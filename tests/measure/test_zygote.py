@@ -1,11 +1,13 @@
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from bayestl.measure import bench
+from bayestl.data.environment import Environment
+from bayestl.measure import bench, machine
 from bayestl.measure.zygote import Zygote
 from tests.processes import alive, started, wait_until
 
@@ -20,6 +22,20 @@ try:
 except KeyboardInterrupt:
     print("interrupted", flush=True)
     time.sleep(600)
+"""
+
+SUSPENDED = """
+from bayestl.data.environment import Environment
+from bayestl.measure.runner import LocalRunner
+from bayestl.measure.sampling import Sampling
+runner = LocalRunner(
+    Sampling(min_sample_s=1.0), engines={"staged": "staged_engine:Staged"}, timeout_s=4.0,
+    disturbance_limit=None,
+)
+here = Environment("e", engine="staged", network="squeezenet")
+runner.run({}, here)
+print("now", flush=True)
+print(runner.run({}, here).status, flush=True)
 """
 
 
@@ -51,12 +67,45 @@ def test_a_timeout_kills_the_whole_group(staged, staged_environment, pids, isola
         os.waitpid(members[0], os.WNOHANG)  # reaped
 
 
+@pytest.mark.parametrize("isolation", ["zygote", "process"])
+def test_engines_are_imported_on_the_cores_that_are_measured(staged, isolation):
+    """OpenMP counts them then, and lets threads spin that it believes to have one each."""
+    pytest.importorskip("onnx")
+    runner, cores = staged(isolation=isolation), machine.available_cores()
+    for wanted in (cores[:1], cores, cores[:1]):
+        settings = {"cores": machine.format_cores(wanted)}
+        here = Environment("e", engine="staged", network="squeezenet", settings=settings)
+        session = runner.run({}, here).provenance["session"]
+        assert session["imported_on"] == list(wanted)
+    runner.close()
+
+
+def test_what_a_killed_job_had_started_is_of_its_own(staged, staged_environment):
+    runner = staged(timeout_s=3.0)
+    runner.run({}, staged_environment)  # what a server has reaped before is not counted again
+    for _ in range(2):
+        measured = runner.run({"act": "compile"}, staged_environment)
+        assert measured.status == "timeout"
+        assert 0.3 < measured.provenance["cpu_s"] < 3.3
+
+
 def test_an_interrupt_kills_the_whole_group(staged, staged_environment, pids):
     with started(PARENT) as parent:
         members = family(pids)
         parent.send_signal(signal.SIGINT)
         assert parent.stdout.readline() == "interrupted\n"
         assert wait_until(lambda: not any(map(alive, members)))
+
+
+def test_an_answer_that_came_while_the_parent_was_suspended_was_in_time(staged, pids):
+    pytest.importorskip("onnx")
+    with started(SUSPENDED) as parent:
+        assert parent.stdout.readline() == "now\n"
+        time.sleep(0.3)
+        parent.send_signal(signal.SIGSTOP)
+        time.sleep(4.5)
+        parent.send_signal(signal.SIGCONT)
+        assert parent.stdout.readline() == "ok\n"
 
 
 def test_a_killed_parent_leaves_no_child(staged, staged_environment, pids):

@@ -20,6 +20,7 @@ from typing import Any
 from bayestl.data.measurement import Metric
 from bayestl.errors import EngineError
 from bayestl.measure.meter import Kind, Reading, expect, is_number
+from bayestl.measure.process import LONGEST_WAIT_S
 
 MAX_LINE = 65_536
 """Bytes that an answer may have."""
@@ -160,7 +161,7 @@ class _Program:
                 raise EngineError(f"no answer to {word!r} after {timeout_s:g} s")
             if len(self._line) > MAX_LINE:
                 raise EngineError(f"a line longer than {MAX_LINE} bytes: {_quote(self._line)}")
-            if not self._listen(remaining):
+            if not self._listen(min(remaining, LONGEST_WAIT_S)):
                 raise EngineError(f"ended {self._how()} and gave no answer to {word!r}")
         line, _, self._line = self._line.partition(b"\n")
         try:

@@ -240,3 +240,9 @@ def test_arguments_are_checked(arguments):
 
 def test_the_window_is_what_the_user_says():
     assert ExternalEnergy(["meter"], window_s=20).window_s == 20
+
+
+def test_an_answer_may_take_very_long(meter):
+    patient = meter(answers(), timeout_s=1e9)
+    patient.begin()
+    assert patient.end().value == 12.5
