@@ -202,6 +202,12 @@ class FittedConformal:
         return round(sum(weights.sum() for weights in self.weights))
 
     @property
+    def _typical_score(self) -> float:
+        """The median of the scores, in which each configuration counts once."""
+        scores, weights = map(np.concatenate, (self.scores, self.weights))
+        return float(Ranked.of(scores[:, None], weights).at(self.configurations / 2)[0])
+
+    @property
     def diagnostics(self) -> Diagnostics:
         """What the model says, with what is behind the intervals."""
         inner, points, configurations = self.fitted.diagnostics, self.points, self.configurations
@@ -211,7 +217,7 @@ class FittedConformal:
             "configurations": configurations,
             "fits": len(self.members),
             "widest_level": widest,
-            "widening": float(np.median(np.concatenate(self.scores))) if points else None,
+            "widening": self._typical_score if points else None,
         }
         warnings = inner.warnings
         if rank_of(LEVEL, configurations) > configurations:

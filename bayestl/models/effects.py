@@ -226,8 +226,10 @@ def _sureness(
         return 0.0
     noise = float(anova.chance(expected, term, weights)[0]) if anova.sampled else 0.0
     doubt = weights.T @ covariance @ weights + noise * weights.T @ weights
-    doubt += max(least, np.finfo(float).tiny) * np.eye(len(doubt))
     coefficients = expected.centred[0] @ weights
+    # no surer than rounding allows, where there is no doubt and nothing to compare with
+    rounding = np.square(np.finfo(float).eps * coefficients).max()
+    doubt += max(least, rounding, np.finfo(float).tiny) * np.eye(len(doubt))
     distance = float(coefficients @ np.linalg.solve(doubt, coefficients))
     return float(chi2.cdf(distance, weights.shape[1]))
 

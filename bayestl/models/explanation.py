@@ -56,13 +56,16 @@ class Explanation:
         # more than the factors of matrices this small
         inverse, info = covariance.mT, torch.empty(count, dtype=torch.int32)
         torch.linalg.cholesky_ex(inverse, out=(inverse, info))
+        failed = info != 0
+        if bool(failed.any()):  # of no evidence, but nothing to stumble over
+            inverse[failed] = torch.eye(n, dtype=inverse.dtype)
         log_determinant = 2.0 * inverse.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         # by the factor: with next to no noise the inverse has lost all that this is about
         half = torch.linalg.solve_triangular(inverse, left.unsqueeze(-1), upper=False)
         alpha = torch.linalg.solve_triangular(inverse.mT, half, upper=True).squeeze(-1)
         square = half.square().sum((-2, -1))
         evidence = -0.5 * (square + log_determinant + n * math.log(2.0 * math.pi))
-        evidence[(info != 0) | ~torch.isfinite(evidence)] = -math.inf
+        evidence[failed | ~torch.isfinite(evidence)] = -math.inf
         most = 0 if n < FEW else max(n // MOST_OUTLIERS, 1)
         if most:
             torch.cholesky_inverse(inverse, out=inverse)

@@ -43,8 +43,11 @@ class Posterior:
         """The posterior after one more measurement at `index`, whose value is not yet known.
 
         The covariance of a Gaussian does not depend on the value, so it shrinks by the
-        rank-one update c c^T / (v + noise), while the mean stays what is expected.
+        rank-one update c c^T / (v + noise), while the mean stays what is expected. What is known
+        beyond doubt and measured without noise tells nothing.
         """
         column = self.covariance[:, index]
         scale = max(self.covariance[index, index], 0.0) + self.noise_variance[index]
+        if not scale > 0.0:
+            return self
         return replace(self, covariance=self.covariance - np.outer(column, column) / scale)

@@ -677,6 +677,10 @@ def _warnings(
                 f"source {name!r} counts for little: its options account for {share:.0%} of the "
                 "variance of its own measurements"
             )
+    if jitter := max(part.jitter for part in block.parts):
+        warnings.append(
+            f"the covariance of the target's measurements needed {jitter:g} added to its diagonal"
+        )
     if kept < n_source:
         warnings.append(
             f"conditioned on {kept} of {n_source} measurements of sources, to bound the memory; "

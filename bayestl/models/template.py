@@ -169,6 +169,7 @@ class Part:
     half : (k, n, n), whose squares are the inverse covariances of the measurements: half^T half
     alpha : (k, n), the inverse times what the prior mean leaves
     extra : (k, n) extra noise variance of outliers, 0 for nearly all
+    jitter : the most that was added to a diagonal, relative to its mean, to factorise it
     """
 
     template: Template
@@ -177,6 +178,7 @@ class Part:
     half: torch.Tensor
     alpha: torch.Tensor
     extra: torch.Tensor
+    jitter: float = 0.0
 
     @classmethod
     def conditioned(
@@ -215,13 +217,15 @@ class Part:
         """
         covariance.diagonal(dim1=-2, dim2=-1).add_(found.extra)
         factor, failed = torch.linalg.cholesky_ex(covariance)
+        jitter = 0.0
         for row in torch.nonzero(failed).squeeze(-1).tolist():
-            factor[row] = cholesky(covariance[row])[0]
+            factor[row], added = cholesky(covariance[row])
+            jitter = max(jitter, added)
         unit = torch.eye(left.shape[-1], dtype=left.dtype).expand_as(factor)
         # row by row, as a kept block is read back: memory's order decides how BLAS rounds
         half = torch.linalg.solve_triangular(factor, unit, upper=False).contiguous()
         alpha = (half.mT @ (half @ left.unsqueeze(-1))).squeeze(-1)
-        return cls(template, given, log_prior + found.evidence, half, alpha, found.extra)
+        return cls(template, given, log_prior + found.evidence, half, alpha, found.extra, jitter)
 
     def marginals(self, measured: SourceView, view: View) -> tuple[torch.Tensor, torch.Tensor]:
         """(k, n) means and (k, n) variances of noise-free values."""

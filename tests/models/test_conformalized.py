@@ -140,6 +140,15 @@ def test_repeats_that_show_the_same_change_no_interval(split):
     np.testing.assert_allclose(got, expected, rtol=1e-9)
     assert often.points == 10 * once.points
     assert often.configurations == once.configurations
+    details = [each.diagnostics.details["conformal"] for each in (once, often)]
+    assert details[1]["widening"] == pytest.approx(details[0]["widening"])
+
+
+def test_a_configuration_that_was_repeated_often_is_no_typical_one():
+    data = repeated(table(11), *[50, *[1] * 10])
+    fitted = fit(Conformal(Level(), folds=11), data)
+    each = sorted(scores[0] for scores in fitted.scores)
+    assert fitted.diagnostics.details["conformal"]["widening"] == pytest.approx(each[5])
 
 
 def test_each_configuration_weighs_the_same_in_the_ends():

@@ -1,3 +1,4 @@
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -207,6 +208,14 @@ def test_an_environment_that_is_slower_throughout_changed_nothing():
     sd = np.std([1, 2, 3, 4])
     assert changed.loc[("a", ""), "source"] == pytest.approx(sd)
     assert changed.loc[("a", ""), "target"] == pytest.approx(sd)
+
+
+def test_where_a_constant_is_known_beyond_doubt_every_difference_is_sure():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        changed = changes(Joint({"old": lambda c: 3.0, "new": additive}))
+    assert changed.loc[("a", ""), "probability"] == pytest.approx(1.0)
+    assert changed["probability"].between(0.0, 1.0).all()
 
 
 def test_what_changed_is_the_anova_of_the_log_ratio():

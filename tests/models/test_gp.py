@@ -9,6 +9,7 @@ from bayestl.errors import FitError, UnknownEnvironment
 from bayestl.models.gp import LMCGP, MultiTaskGP, TargetOnlyGP
 from bayestl.models.model import HasPosterior
 from bayestl.models.persistence import load
+from bayestl.models.posterior import Posterior
 
 TRANSFER = pytest.mark.parametrize("recipe", [MultiTaskGP(), LMCGP()], ids=["icm", "lmc"])
 
@@ -117,6 +118,12 @@ def test_the_joint_posterior_agrees_with_the_marginals(make_table, make_test):
     )
     shrunk = posterior.measured(3)
     assert (shrunk.variance <= posterior.variance + 1e-12).all()
+
+
+def test_what_is_known_beyond_doubt_is_not_learned_by_measuring_it():
+    known = Posterior(np.zeros(2), np.diag([0.0, 1.0]), np.zeros(2))
+    assert known.measured(0) == known
+    assert (known.measured(1).covariance == 0.0).all()
 
 
 def test_blocks_do_not_show(make_table, make_test, monkeypatch):

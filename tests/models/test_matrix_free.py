@@ -1,11 +1,14 @@
 """Solving without the matrix gives what solving with it does."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from bayestl.models import matrix_free
 from bayestl.models.matrix_free import (
+    CONVERGED,
     TOLERANCE,
     Covariance,
     MatrixFree,
@@ -97,6 +100,12 @@ def test_iterations_end_and_say_what_is_left(covariance, z, monkeypatch):
     assert (found.iterations, found.converged) == (2, False)
     left = z - covariance.matrix() @ alpha
     assert found.residual == pytest.approx(float(left.norm() / z.norm()))
+
+
+def test_what_rounding_leaves_is_no_failure(covariance, z):
+    found, _ = MatrixFree.of(covariance, z, rank=3)
+    assert replace(found, residual=2.0 * TOLERANCE).converged
+    assert not replace(found, residual=2.0 * CONVERGED).converged
 
 
 def test_columns_are_solved_side_by_side():

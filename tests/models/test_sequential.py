@@ -1,6 +1,7 @@
 """The sources fitted once, the target on top of them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from bayestl.models.observations import LEAST_SPREAD
 from bayestl.models.persistence import load
 from bayestl.models.scaling import TYPICAL_SPREAD
 from bayestl.models.sequential import FittedSequentialGP, SequentialGP
+from bayestl.models.template import Part
 from bayestl.models.transfer_gp import TransferGP
 
 TWO = {"a": (30, 1.0, 0.0), "b": (20, 0.7, 0.5), "target": (9, 1.0, 1.0)}
@@ -537,3 +539,11 @@ def test_measuring_again_does_no_harm(recipe, configurations, most, noise, table
 
     assert error(5) < most
     assert error(20) < most
+
+
+def test_jitter_is_a_warning(make_table, monkeypatch):
+    of = Part.of
+    monkeypatch.setattr(Part, "of", lambda *given: replace(of(*given), jitter=1e-6))
+    table = make_table({"target": (5, 1.0, 0.2), "source": (20, 1.0, 0.0)})
+    fitted = SequentialGP().fit(table, metric="latency", target="target")
+    assert any("needed 1e-06 added to its diagonal" in w for w in fitted.diagnostics.warnings)

@@ -32,6 +32,16 @@ def test_a_hypothesis_is_the_textbook_process(weights, prior, nine, make_feature
         assert found == pytest.approx(evidence, abs=1e-3)
 
 
+def test_jitter_is_told(prior, nine):
+    """Of two measurements of each configuration that no noise tells apart."""
+    x, z = (torch.cat([each, each]) for each in nine)
+    template, given, log_prior = hypotheses(prior, (0.5, 0.5))
+    seen = prior.sources.at(x)
+    quiet = replace(given, noise=torch.zeros_like(given.noise))
+    assert Part.conditioned(template, given, log_prior, seen, z).jitter == 0.0
+    assert Part.conditioned(template, quiet, log_prior, seen, z).jitter > 0.0
+
+
 @TEMPLATES
 def test_left_out_is_as_if_it_had_not_been_measured(weights, prior, nine, no_outliers):
     x, z = nine
