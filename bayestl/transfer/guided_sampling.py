@@ -141,9 +141,8 @@ class GuidedSampling:
     ) -> pd.DataFrame:
         """n configurations to measure in the target: where the influential options vary.
 
-        The others stay at their default; one that is not active there varies where it becomes
-        active. Fewer where there are not so many; the default configuration is always one of
-        them.
+        The others stay at their default, also where they become active. Fewer where there are not
+        so many; the default configuration is always one of them.
 
         Raises
         ------
@@ -155,11 +154,7 @@ class GuidedSampling:
         seed = checked_seed(seed)
         influential = _selected(Transfer.of(self, table, metric, target).observations).options()
         space = table.space_of(target) if len(table.of(target)) else table.space
-        fixed = {
-            name: value
-            for name, value in space.default.items()
-            if name not in influential and value is not None
-        }
+        fixed = {n: o.default for n, o in space.options.items() if n not in influential}
         return candidates(space.subspace(**fixed), max(n, 1), seed).head(n)
 
 

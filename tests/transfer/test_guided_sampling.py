@@ -1,7 +1,13 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from bayestl.baselines.ridge import RidgeInteractions
+from bayestl.data.environment import Environment
+from bayestl.data.options import Boolean, Ordinal
+from bayestl.data.sampling import candidates
+from bayestl.data.space import ConfigSpace
+from bayestl.data.table import MeasurementTable
 from bayestl.errors import FitError
 from bayestl.transfer.guided_sampling import GuidedSampling, stepwise
 
@@ -84,6 +90,28 @@ def test_the_design_varies_what_matters_alone(tabulate, grid):
     for n in (0, 2):
         some = GuidedSampling().design(table, metric="latency", target="board", n=n)
         assert len(some) == n
+
+
+def test_the_design_keeps_what_only_the_influential_activate():
+    space = ConfigSpace(
+        {"pool": Boolean(), "spin": Ordinal((0, 1, 2, 3), default=1), "batch": Ordinal((1, 2, 4))},
+        conditions={"spin": "pool"},
+    )
+    grid = candidates(space, 100)
+    every = pd.concat([grid.assign(where="laptop")] * 5, ignore_index=True)
+    every["latency"] = np.where(every["pool"], 3.0, 1.0)
+    table = MeasurementTable.from_frame(
+        every,
+        options=space,
+        environment="where",
+        environments=[Environment("board")],
+        metrics={"latency": "ms"},
+    )
+    design = GuidedSampling().design(table, metric="latency", target="board", n=10)
+    assert space.records(design) == [
+        {"pool": False, "spin": None, "batch": 1},
+        {"pool": True, "spin": 1, "batch": 1},
+    ]
 
 
 def test_errors_say_what_to_do(tabulate, truth, some):
