@@ -34,6 +34,7 @@ from bayestl.data.environment import Environment
 from bayestl.data.sampling import sample
 from bayestl.data.space import ConfigSpace, Configuration
 from bayestl.data.table import MeasurementTable
+from bayestl.errors import CampaignError
 from bayestl.measure.disturbance import watched
 from bayestl.measure.replay import ReplayRunner
 from bayestl.measure.runner import LocalRunner, Runner
@@ -253,7 +254,7 @@ def run_demo(bench: Bench, folder: Path, observer: Observer, seed: int = 0) -> O
     best = _best(comparison.fitted["TransferGP"], bench.candidates)
     again = [bench.target_space.default, *best] * VERIFICATIONS
     verified = steps.survey("verify the best", "verification", again)
-    improvement = _improvement(verified, bench.target_space)
+    improvement = _improvement(verified, test, bench.target_space)
     seconds = time.perf_counter() - started
     return Outcome(bench, campaign, result, test, comparison, improvement, seconds)
 
@@ -297,14 +298,33 @@ def _best(fitted: Fitted, candidates: Sequence[Configuration]) -> list[Configura
     return [dict(candidates[i]) for i in np.argsort(expected)[:FINALISTS]]
 
 
-def _improvement(table: MeasurementTable, space: ConfigSpace) -> Improvement:
-    """The default beside the fastest of the verified configurations, which it may be itself."""
-    medians = {key: float(np.median(v)) for key, v in table.repeats(METRIC).items()}
+def _improvement(
+    verified: MeasurementTable, test: MeasurementTable, space: ConfigSpace
+) -> Improvement:
+    """The default beside the fastest of the verified configurations, which it may be itself.
+
+    Raises
+    ------
+    CampaignError
+        If the default has no value, neither verified nor in the test.
+    """
+    medians = {key: float(np.median(v)) for key, v in verified.repeats(METRIC).items()}
+    default, before = space.key(space.default), test.repeats(METRIC)
+    note = f"Each is the median of {VERIFICATIONS} further measurements, taken in turn."
+    if default not in medians:
+        if default not in before:
+            raise CampaignError(
+                "expected a value of the default configuration, which everything is compared "
+                "with, but every measurement of it failed or was disturbed; run the demo again "
+                "in a new folder once the machine is idle"
+            )
+        medians[default] = float(np.median(before[default]))
+        note = "The default could not be verified; its value is that of the test."
     best = min(medians, key=medians.__getitem__)
     return Improvement(
         space.default,
         dict(zip(space.names, best, strict=True)),
-        medians[space.key(space.default)],
+        medians[default],
         medians[best],
-        note=f"Each is the median of {VERIFICATIONS} further measurements, taken in turn.",
+        note=note,
     )

@@ -12,6 +12,7 @@ from bayestl.campaign.store import SQLiteStore
 from bayestl.cli.app import main
 from bayestl.datasets.catalogue import load
 from bayestl.demo import BUDGET, METHODS, N_SOURCE, N_TEST, STORE, recorded
+from bayestl.errors import CampaignError
 from bayestl.measure.disturbance import Disturbance
 from bayestl.measure.runner import LocalRunner
 
@@ -81,3 +82,19 @@ def test_a_busy_machine_is_told_and_does_not_stop_the_demo(monkeypatch, share, l
     bench = demo.live()
     assert bench.runner.disturbance_limit == limit
     assert ("others used 90%" in bench.note) == (limit is None)
+
+
+def test_a_default_that_could_not_be_verified_has_its_value_of_the_test():
+    table = load("demo")
+    bench = recorded(table, 0)
+    space, default = bench.target_space, bench.target_space.default
+    target = table.of(bench.target.name)
+    usable = target.usable("latency").configurations()
+    keys = [space.key(c) for c in space.records(usable)]
+    here = np.array([key == space.key(default) for key in keys])
+    rest = target.usable("latency").select(np.flatnonzero(~here))
+    found = demo._improvement(rest, target, space)
+    assert found.default_value == np.median(target.repeats("latency")[space.key(default)])
+    assert "test" in found.note
+    with pytest.raises(CampaignError, match="once the machine is idle"):
+        demo._improvement(rest, rest, space)
