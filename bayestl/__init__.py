@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from bayestl.models.gp import MultiTaskGP as MultiTaskGP
     from bayestl.models.gp import TargetOnlyGP as TargetOnlyGP
     from bayestl.models.persistence import load as load
-    from bayestl.models.sequential import SequentialGP as SequentialGP
+    from bayestl.models.sequential.sequential_gp import SequentialGP as SequentialGP
     from bayestl.models.sklearn_regressor import TransferRegressor as TransferRegressor
     from bayestl.models.transfer_gp import TransferGP as TransferGP
     from bayestl.study.comparison import compare as compare

@@ -23,10 +23,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from bayestl.models.fitting import Hyperparameters
+from bayestl.models.gaussian_process.fitting import Hyperparameters
 from bayestl.models.gp import MultiTaskGP, hyperparameters_of
 from bayestl.models.observations import Observations
-from bayestl.models.sequential import SequentialGP
+from bayestl.models.sequential.sequential_gp import SequentialGP
 from bayestl.models.transfer_gp import TransferGP
 from benchmarks.apart import apart, peak_mib, setting, timed
 from benchmarks.synthetic import METRIC, TARGET, Truth, configurations

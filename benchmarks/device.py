@@ -27,9 +27,9 @@ import numpy as np
 import torch
 
 from bayestl.errors import FitError
-from bayestl.models import solver
-from bayestl.models.device import device_of, name_of
-from bayestl.models.sequential import SequentialGP
+from bayestl.models.gaussian_process import solver
+from bayestl.models.gaussian_process.device import device_of, name_of
+from bayestl.models.sequential.sequential_gp import SequentialGP
 from benchmarks.apart import apart, setting, timed
 from benchmarks.synthetic import METRIC, SOURCE, TARGET, Truth, configurations
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
 from bayestl.datasets.deeparch import deeparch
-from bayestl.models.sequential import SequentialGP
+from bayestl.models.sequential.sequential_gp import SequentialGP
 from benchmarks.apart import apart, peak_mib, setting, timed
 
 METRIC, ENVIRONMENTS, N_TARGET = "latency", 19, 20

@@ -27,7 +27,7 @@ from bayestl.data.options import Boolean, Categorical, Integer, Ordinal
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
 from bayestl.models.model import Model
-from bayestl.models.placing import PRIOR, Scale
+from bayestl.models.sequential.placing import PRIOR, Scale
 from bayestl.models.transfer_gp import FittedTransferGP, TransferGP
 from bayestl.report.study import error_against_budget
 from bayestl.study.scenario import RecordedScenario

@@ -24,7 +24,7 @@ from bayestl.data.table import ENVIRONMENT, MeasurementTable
 from bayestl.datasets.catalogue import load
 from bayestl.models.gp import FittedGP, MultiTaskGP
 from bayestl.models.model import Model
-from bayestl.models.sequential import SequentialGP
+from bayestl.models.sequential.sequential_gp import SequentialGP
 from bayestl.models.transfer_gp import TransferGP
 from bayestl.report.study import calibration
 from bayestl.study.scenario import Split

@@ -28,9 +28,9 @@ from bayestl.data.options import Boolean, Categorical, Ordinal, Real
 from bayestl.data.sampling import sample
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
-from bayestl.models import repeats
+from bayestl.models.gaussian_process import repeats
 from bayestl.models.gp import FittedGP, MultiTaskGP, TargetOnlyGP
-from bayestl.models.sequential import FittedSequentialGP, SequentialGP
+from bayestl.models.sequential.sequential_gp import FittedSequentialGP, SequentialGP
 from experiments import command
 
 NOISE, TIMES, ASKED = 0.1, 3, 400

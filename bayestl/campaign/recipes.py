@@ -12,7 +12,7 @@ from bayestl.errors import SpecificationError
 from bayestl.models.model import Model
 
 MODELS = {
-    "SequentialGP": "bayestl.models.sequential",
+    "SequentialGP": "bayestl.models.sequential.sequential_gp",
     "TransferGP": "bayestl.models.transfer_gp",
     "MultiTaskGP": "bayestl.models.gp",
     "LMCGP": "bayestl.models.gp",

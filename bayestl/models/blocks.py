@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pandas as pd
 import torch
 
-from bayestl.models.fitting import one_thread
+from bayestl.models.gaussian_process.fitting import one_thread
 from bayestl.models.model import Configs
 
 ROWS = 16_384

@@ -20,15 +20,18 @@ from bayestl.data.table import MeasurementTable
 from bayestl.errors import FileError, FitError
 from bayestl.models.blocks import in_blocks
 from bayestl.models.calibration import calibration, miscalibration
-from bayestl.models.conditioning import Conditioned, as_tensor, kept_relative
-from bayestl.models.device import afford, device_of
 from bayestl.models.effects import Explained
 from bayestl.models.encoding import Encoding, Group
-from bayestl.models.evidence import Given
-from bayestl.models.fitting import Fit, Hyperparameters, one_thread
 from bayestl.models.gaussian_mixture import GaussianMixture
-from bayestl.models.integration import Mixture, integrate, spaced
-from bayestl.models.kernels import CoregionalizedKernel, EnvironmentNoise, value
+from bayestl.models.gaussian_process.conditioning import Conditioned, as_tensor, kept_relative
+from bayestl.models.gaussian_process.device import afford, device_of
+from bayestl.models.gaussian_process.evidence import Given
+from bayestl.models.gaussian_process.fitting import Fit, Hyperparameters, one_thread
+from bayestl.models.gaussian_process.integration import Mixture, integrate, spaced
+from bayestl.models.gaussian_process.kernels import CoregionalizedKernel, EnvironmentNoise, value
+from bayestl.models.gaussian_process.outliers import fit_robustly, unexplained_variance
+from bayestl.models.gaussian_process.repeats import noisy_configurations, relative_noise
+from bayestl.models.gaussian_process.solver import bytes_needed
 from bayestl.models.model import (
     QUANTILES,
     Configs,
@@ -45,12 +48,9 @@ from bayestl.models.observations import (
     Observations,
     rows_allowed,
 )
-from bayestl.models.outliers import fit_robustly, unexplained_variance
 from bayestl.models.persistence import save
 from bayestl.models.posterior import Posterior
-from bayestl.models.repeats import noisy_configurations, relative_noise
 from bayestl.models.scaling import NO_LOG, Scaling, TransformName
-from bayestl.models.solver import bytes_needed
 from bayestl.models.state import State
 
 JUDGED_ROWS = 200

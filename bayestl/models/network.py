@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from bayestl.models.fitting import one_thread
+from bayestl.models.gaussian_process.fitting import one_thread
 from bayestl.models.model import checked_seed
 
 BATCH = 128

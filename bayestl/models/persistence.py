@@ -48,7 +48,7 @@ MAX_DEPTH = 4
 KINDS = {
     "FittedConformal": "bayestl.models.conformalized",
     "FittedGP": "bayestl.models.gp",
-    "FittedSequentialGP": "bayestl.models.sequential",
+    "FittedSequentialGP": "bayestl.models.sequential.sequential_gp",
     "FittedTransferGP": "bayestl.models.transfer_gp",
 }
 """The fitted classes that a file may hold, and nothing else."""

@@ -28,8 +28,9 @@ from bayestl.data.table import ENVIRONMENT, MeasurementTable
 from bayestl.errors import FileError, FitError
 from bayestl.models.blocks import in_blocks
 from bayestl.models.effects import Explained
-from bayestl.models.fitting import one_thread
 from bayestl.models.gaussian_mixture import GaussianMixture
+from bayestl.models.gaussian_process.fitting import one_thread
+from bayestl.models.gaussian_process.repeats import shares
 from bayestl.models.gp import LMCGP, FittedGP, MultiTaskGP, TargetOnlyGP
 from bayestl.models.model import (
     QUANTILES,
@@ -42,9 +43,8 @@ from bayestl.models.model import (
 )
 from bayestl.models.persistence import save
 from bayestl.models.posterior import Posterior
-from bayestl.models.repeats import shares
 from bayestl.models.scaling import NO_LOG, Scaling, TransformName
-from bayestl.models.sequential import FittedSequentialGP, SequentialGP
+from bayestl.models.sequential.sequential_gp import FittedSequentialGP, SequentialGP
 from bayestl.models.stacking import distances, stacking_weights, trimmed
 from bayestl.models.state import State
 

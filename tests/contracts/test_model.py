@@ -11,7 +11,7 @@ from bayestl.data.table import MeasurementTable
 from bayestl.errors import ConfigurationError, FitError, TableError, UnknownEnvironment
 from bayestl.models.gp import LMCGP, MultiTaskGP, TargetOnlyGP
 from bayestl.models.model import HasPosterior
-from bayestl.models.sequential import SequentialGP
+from bayestl.models.sequential.sequential_gp import SequentialGP
 from bayestl.models.transfer_gp import TransferGP
 from bayestl.transfer.guided_sampling import GuidedSampling
 from bayestl.transfer.model_shift import DirectTransfer, LinearShift, NonlinearShift, OffsetShift
@@ -115,7 +115,9 @@ def test_what_is_unknown_is_refused(recipe):
 
 @EVERY
 def test_a_frame_is_no_table(recipe):
-    with pytest.raises(TableError, match=r"expected a MeasurementTable, got a DataFrame; .*from_frame"):
+    with pytest.raises(
+        TableError, match=r"expected a MeasurementTable, got a DataFrame; .*from_frame"
+    ):
         fit(recipe, table().frame)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bayestl.models.placing import PRIOR
+from bayestl.models.sequential.placing import PRIOR
 from bayestl.models.transfer_gp import TransferGP
 from experiments.frequency_tables import BOARDS, METHODS, Untold, measured, scenario, summarise
 

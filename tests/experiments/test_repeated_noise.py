@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bayestl.models import repeats
+from bayestl.models.gaussian_process import repeats
 from experiments import repeated_noise
 from experiments.repeated_noise import CASES, NOISE, TIMES, compare, measured, summarise
 

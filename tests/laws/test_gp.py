@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from bayestl.models.conditioning import Conditioned
 from bayestl.models.encoding import Group
-from bayestl.models.fitting import Hyperparameters, fit
-from bayestl.models.kernels import (
+from bayestl.models.gaussian_process.conditioning import Conditioned
+from bayestl.models.gaussian_process.fitting import Hyperparameters, fit
+from bayestl.models.gaussian_process.kernels import (
     OWN_OFFSET,
     REACH,
     SHARED_OFFSET,
@@ -107,7 +107,7 @@ def test_gpytorch_conditions_the_same_kernel_to_the_same_belief():
 
 
 def test_icm_with_diagonal_coregionalization_is_independent_processes(monkeypatch):
-    monkeypatch.setattr("bayestl.models.kernels.SHARED_OFFSET", 0.0)
+    monkeypatch.setattr("bayestl.models.gaussian_process.kernels.SHARED_OFFSET", 0.0)
     both, alone = process(2), process(1)
     for model in (both, alone):
         set_raw(model.kernel, "loadings", torch.zeros_like(model.kernel.loadings))

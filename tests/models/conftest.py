@@ -13,12 +13,12 @@ from bayestl.data.environment import Environment
 from bayestl.data.options import Boolean, Categorical, Ordinal, Real
 from bayestl.data.space import ConfigSpace
 from bayestl.data.table import MeasurementTable
-from bayestl.models.conditioning import Conditioned
 from bayestl.models.encoding import Group
-from bayestl.models.fitting import Hyperparameters
-from bayestl.models.kernels import CoregionalizedKernel, EnvironmentNoise
-from bayestl.models.source_block import SourceBlock
-from bayestl.models.target_block import TargetPrior
+from bayestl.models.gaussian_process.conditioning import Conditioned
+from bayestl.models.gaussian_process.fitting import Hyperparameters
+from bayestl.models.gaussian_process.kernels import CoregionalizedKernel, EnvironmentNoise
+from bayestl.models.sequential.source_block import SourceBlock
+from bayestl.models.sequential.target_block import TargetPrior
 
 SPACE = ConfigSpace(
     {
@@ -157,11 +157,11 @@ def nine(prior, make_features) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.fixture
 def no_outliers(monkeypatch) -> None:
     """No measurement is held for an outlier."""
-    monkeypatch.setattr("bayestl.models.explanation.FEW", 10**6)
+    monkeypatch.setattr("bayestl.models.sequential.explanation.FEW", 10**6)
 
 
 @pytest.fixture
 def unsampled(monkeypatch) -> None:
     """However many hypotheses are likely, none stands for another."""
-    monkeypatch.setattr("bayestl.models.target_block.MASS", 2.0)
-    monkeypatch.setattr("bayestl.models.target_block.MOST", 10**6)
+    monkeypatch.setattr("bayestl.models.sequential.target_block.MASS", 2.0)
+    monkeypatch.setattr("bayestl.models.sequential.target_block.MOST", 10**6)

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from bayestl.errors import ConfigurationError
-from bayestl.models import blocks, target_block
-from bayestl.models.sequential import SequentialGP
+from bayestl.models import blocks
+from bayestl.models.sequential import target_block
+from bayestl.models.sequential.sequential_gp import SequentialGP
 from bayestl.models.transfer_gp import TransferGP
 from tests.models.conftest import configurations, measured
 

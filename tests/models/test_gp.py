@@ -131,7 +131,7 @@ def test_blocks_do_not_show(make_table, make_test, monkeypatch):
     fitted = LMCGP().fit(table, metric="latency", target="target")
     configs, _ = make_test()
     whole = fitted.predict(configs)
-    monkeypatch.setattr("bayestl.models.conditioning.BLOCK", 7)
+    monkeypatch.setattr("bayestl.models.gaussian_process.conditioning.BLOCK", 7)
     pd.testing.assert_frame_equal(fitted.predict(configs), whole)
 
 
@@ -266,7 +266,7 @@ def test_without_a_matrix_it_answers_nearly_the_same(
 ):
     table = make_table({"source": (40, 1.0, 0.0), "target": (25, 0.8, 1.0)})
     exact = recipe.fit(table, metric="latency", target="target")
-    monkeypatch.setattr("bayestl.models.solver.DENSE_ROWS", 20)
+    monkeypatch.setattr("bayestl.models.gaussian_process.solver.DENSE_ROWS", 20)
     free = recipe.fit(table, metric="latency", target="target")
     assert free.diagnostics.details["solved"]["method"] == "matrix-free"
     assert exact.diagnostics.details["solved"]["method"] == "dense"

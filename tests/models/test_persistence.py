@@ -24,8 +24,8 @@ from bayestl.errors import FileError
 from bayestl.models.conformalized import Conformal
 from bayestl.models.gp import LMCGP, MultiTaskGP, TargetOnlyGP
 from bayestl.models.persistence import load, save, sealed
-from bayestl.models.sequential import SequentialGP
-from bayestl.models.target_block import FOLLOWS
+from bayestl.models.sequential.sequential_gp import SequentialGP
+from bayestl.models.sequential.target_block import FOLLOWS
 from bayestl.models.transfer_gp import TransferGP
 
 RECIPES = [MultiTaskGP(), LMCGP(3), TargetOnlyGP("identity"), SequentialGP(), TransferGP()]
@@ -242,7 +242,7 @@ def test_a_file_of_the_future_is_told_apart(kept):
 
 def test_a_version_that_answers_otherwise_is_told_apart(kept, monkeypatch):
     assert load(kept)
-    monkeypatch.setattr("bayestl.models.kernels.OWN_OFFSET", 24.0)
+    monkeypatch.setattr("bayestl.models.gaussian_process.kernels.OWN_OFFSET", 24.0)
     with pytest.raises(FileError, match="whose models answer otherwise"):
         load(kept)
 

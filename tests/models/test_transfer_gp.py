@@ -13,7 +13,7 @@ from bayestl.errors import FitError, UnknownEnvironment
 from bayestl.models.gp import TargetOnlyGP
 from bayestl.models.persistence import load
 from bayestl.models.scaling import NO_LOG
-from bayestl.models.sequential import FittedSequentialGP
+from bayestl.models.sequential.sequential_gp import FittedSequentialGP
 from bayestl.models.transfer_gp import (
     FIRST,
     MINOR,

@@ -12,7 +12,7 @@ from bayestl.baselines.mean import Mean
 from bayestl.data.sampling import Method as SampleName
 from bayestl.errors import SpaceError, StudyError
 from bayestl.models.gp import TargetOnlyGP
-from bayestl.models.sequential import SequentialGP
+from bayestl.models.sequential.sequential_gp import SequentialGP
 from bayestl.study.method import Active, Designed, InOrder
 from bayestl.transfer.guided_sampling import GuidedSampling
 from tests.staged_study import scenario
