@@ -47,6 +47,8 @@ def _number(value: Any) -> float | int | None:
 def _check_interval(low: float, high: float, log: bool) -> None:
     if _number(low) is None or _number(high) is None or not low <= high:
         raise SpaceError(f"expected finite low <= high, got low={low!r}, high={high!r}")
+    if not isinstance(log, bool):
+        raise SpaceError(f"log must be true or false, got {log!r}")
     if log and low <= 0:
         raise SpaceError(f"a log scale needs low > 0, got low={low!r}; set log=false or raise low")
 

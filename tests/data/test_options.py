@@ -129,6 +129,7 @@ def test_what_only_looks_like_a_value_is_refused(option, value):
         (lambda: Integer(3, 1), "finite low <= high"),
         (lambda: Real(0, float("inf")), "finite low <= high"),
         (lambda: Real(0, 1, log=True), "log scale needs low > 0"),
+        (lambda: Real(1, 2, log="no"), "log must be true or false, got 'no'"),
         (lambda: Integer(1.5, 3), "whole numbers"),
         (lambda: Integer(1, 3, default=4), "default is outside the domain"),
         (lambda: Categorical(()), "non-empty list"),
