@@ -115,7 +115,9 @@ def test_what_is_unknown_is_refused(recipe):
 
 @EVERY
 def test_a_frame_is_no_table(recipe):
-    with pytest.raises(TableError, match=r"expected a MeasurementTable, got a DataFrame; .*from_frame"):
+    with pytest.raises(
+        TableError, match=r"expected a MeasurementTable, got a DataFrame; .*from_frame"
+    ):
         fit(recipe, table().frame)
 
 
