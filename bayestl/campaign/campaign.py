@@ -62,10 +62,9 @@ class Campaign:
     Raises
     ------
     CampaignError
-        If a part is of another kind, the metric is not measured in the target or in the survey of
-        the source, a count is not positive, the model has not the posterior
-        that the acquisition needs, or the source is the target: a survey of it, or a table
-        without a row of another environment.
+        If a part is of another kind, the metric is not measured in the target or in the source,
+        a count is not positive, the model has not the posterior that the acquisition needs, or
+        the source is the target: a survey of it, or a table without a row of another environment.
     SpaceError, TableError
         If the source has other options or units, or a metric the name of an option.
     """
@@ -303,7 +302,11 @@ class Campaign:
                     f"the source and the target are both named {self.target.name!r}; rename one"
                 )
         if isinstance(self.source, MeasurementTable):
-            self.source.metric(self.metric)
+            known = [metric.name for metric in self.source.metrics]
+            if self.metric not in known:
+                raise CampaignError(
+                    f"the table of the source has no {self.metric!r}; expected it among {known}"
+                )
             if not (self.source.frame[ENVIRONMENT] != self.target.name).any():
                 raise CampaignError(
                     "source: expected measurements of another environment than the target "
