@@ -10,6 +10,7 @@ myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True  # no path of the machine that builds
 html_theme = "furo"
 html_title = f"bayestl {release}"
 exclude_patterns = ["_build"]
