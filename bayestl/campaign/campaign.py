@@ -48,8 +48,8 @@ class Campaign:
     metrics : everything that is measured, that metric among it
     source : measurements of other environments: a table, which may have some of the target as
         well, or a survey that is measured first; None for none
-    model, acquisition : the recipes
-    budget : what may be spent in the target
+    model, acquisition : the recipes; `TransferGP` and `IntegratedVariance` unless given
+    budget : what may be spent in the target; 25 measurements unless given
     initial : how many configurations to measure before the model is asked: the default
         configuration first, which everything is compared with, then a Sobol sample
     batch : how many configurations to choose between two fits

@@ -97,7 +97,7 @@ class LocalRunner:
 
     Parameters
     ----------
-    sampling : how long to warm up and to sample
+    sampling : how long to warm up and to sample, a `bayestl.measure.sampling.Sampling`
     timeout_s : the deadline of one measurement, over build and run
     memory_limit_mib : a limit on the child's address space; None for no limit
     tolerance : precision -> how far outputs may be from the default configuration's,
