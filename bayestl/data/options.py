@@ -92,7 +92,7 @@ class Real(_Domain):
     ----------
     low, high, log : the range, both ends in it
     default : the middle of the range unless given, on the logarithm with `log`
-    unit, doc : for people
+    unit, doc : for people; tables whose units differ are not joined
     """
 
     low: float
@@ -138,7 +138,7 @@ class Integer(_Domain):
     ----------
     low, high, log : the range, both ends in it
     default : `low` unless given
-    unit, doc : for people
+    unit, doc : for people; tables whose units differ are not joined
     """
 
     low: int
@@ -188,7 +188,7 @@ class Ordinal(_Domain):
     ----------
     levels : numbers in ascending order, or texts in an order that means something
     default : the first level unless given
-    unit, doc : for people
+    unit, doc : for people; tables whose units differ are not joined
     """
 
     levels: tuple[Value, ...]
@@ -226,7 +226,7 @@ class Categorical(_Domain):
     ----------
     choices : texts, or other values
     default : the first choice unless given
-    unit, doc : for people
+    unit, doc : for people; tables whose units differ are not joined
     """
 
     choices: tuple[Value, ...]
@@ -260,7 +260,7 @@ class Boolean(_Domain):
     Parameters
     ----------
     default : off unless given
-    unit, doc : for people
+    unit, doc : for people; tables whose units differ are not joined
     """
 
     default: bool = False
