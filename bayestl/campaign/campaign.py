@@ -48,8 +48,8 @@ class Campaign:
     metrics : everything that is measured, that metric among it
     source : measurements of other environments: a table, which may have some of the target as
         well, or a survey that is measured first; None for none
-    model, acquisition : the recipes
-    budget : what may be spent in the target
+    model, acquisition : the recipes; `TransferGP` and `IntegratedVariance` unless given
+    budget : what may be spent in the target; 25 measurements unless given
     initial : how many configurations to measure before the model is asked: the default
         configuration first, which everything is compared with, then a Sobol sample
     batch : how many configurations to choose between two fits
@@ -62,10 +62,9 @@ class Campaign:
     Raises
     ------
     CampaignError
-        If a part is of another kind, the metric is not measured in the target or in the survey of
-        the source, a count is not positive, the model has not the posterior
-        that the acquisition needs, or the source is the target: a survey of it, or a table
-        without a row of another environment.
+        If a part is of another kind, the metric is not measured in the target or in the source,
+        a count is not positive, the model has not the posterior that the acquisition needs, or
+        the source is the target: a survey of it, or a table without a row of another environment.
     SpaceError, TableError
         If the source has other options or units, or a metric the name of an option.
     """
@@ -303,7 +302,11 @@ class Campaign:
                     f"the source and the target are both named {self.target.name!r}; rename one"
                 )
         if isinstance(self.source, MeasurementTable):
-            self.source.metric(self.metric)
+            known = [metric.name for metric in self.source.metrics]
+            if self.metric not in known:
+                raise CampaignError(
+                    f"the table of the source has no {self.metric!r}; expected it among {known}"
+                )
             if not (self.source.frame[ENVIRONMENT] != self.target.name).any():
                 raise CampaignError(
                     "source: expected measurements of another environment than the target "

@@ -38,7 +38,11 @@ from bayestl.measure.runner import Runner
 class Result:
     """How a session ended: why, with what, and what is believed after all of it.
 
-    Nothing is believed where Ctrl-C ended it.
+    Parameters
+    ----------
+    reason : the limit that was reached, that nothing was left, or that Ctrl-C ended it
+    state : every trial with its measurement, which the plan's `table` is made of
+    belief : the model of it all; nothing is believed where Ctrl-C ended it
     """
 
     reason: Stop

@@ -205,7 +205,14 @@ class _Reader:
 
     def space(self, environment: Environment) -> ConfigSpace:
         """The described space, or what the runner offers there, with the fixed options."""
-        space = self.given.space or self.runner.space(environment)
+        space = offered = self.runner.space(environment)
+        if self.given.space is not None:
+            space = self.given.space
+            for name in space.names:
+                if name not in offered.names:
+                    known = ", ".join(offered.names)
+                    message = f"unknown option {name!r}; {environment.name} has {known}"
+                    raise self.document.error(message, "options", name)
         fixed = self.document.table("campaign", "fixed")
         return self.located(lambda: space.subspace(**fixed), "fixed") if fixed else space
 

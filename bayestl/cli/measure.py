@@ -64,7 +64,13 @@ def measure(
             min=0.0,
         ),
     ] = None,
-    environment: Annotated[str | None, typer.Option(help="The environment's name.")] = None,
+    environment: Annotated[
+        str | None,
+        typer.Option(
+            help="The environment's name; unless given, what is measured, or the only one of a "
+            "program's specification."
+        ),
+    ] = None,
     count: Annotated[int, typer.Option(help="How many configurations to sample.", min=1)] = 50,
     repeats: Annotated[
         int,
@@ -90,7 +96,7 @@ def measure(
 
     \b
     bayestl measure --network squeezenet --cores 0 --count 50 --output source.parquet
-    bayestl measure --network model.onnx --config intra_op_threads=2 --output one.csv
+    bayestl measure --network model.onnx --config intra_op_num_threads=2 --output one.csv
     bayestl measure --network resnet50 --configs mine.csv --output mine.parquet
     bayestl measure --network bert_mini --engine openvino --setting isa=AVX2 --size 64 \\
         --count 30 --repeats 3 --output openvino.parquet

@@ -34,7 +34,19 @@ TRANSIENT = frozenset({Status.CONTAMINATED, Status.DEVICE_LOST})
 
 @dataclass(frozen=True)
 class Metric:
-    """A measured quantity: its name, its unit and which direction is better."""
+    """A measured quantity: its name, its unit and which direction is better.
+
+    Parameters
+    ----------
+    name : of the column and in messages
+    unit : such as ``"ms"``; for people, values are never converted
+    direction : ``"minimize"`` or ``"maximize"``, which decides what is best
+
+    Raises
+    ------
+    TableError
+        If there is no name, or the direction is neither.
+    """
 
     name: str
     unit: str = ""

@@ -88,7 +88,14 @@ class _Domain:
 
 @dataclass(frozen=True, slots=True)
 class Real(_Domain):
-    """A real number in [low, high]; `log` spreads samples and distances over its logarithm."""
+    """A real number in [low, high]; `log` spreads samples and distances over its logarithm.
+
+    Parameters
+    ----------
+    low, high, log : the range, both ends in it
+    default : the middle of the range unless given, on the logarithm with `log`
+    unit, doc : for people; tables whose units differ are not joined
+    """
 
     low: float
     high: float
@@ -127,7 +134,14 @@ class Real(_Domain):
 
 @dataclass(frozen=True, slots=True)
 class Integer(_Domain):
-    """A whole number in [low, high]; `log` spreads samples and distances over its logarithm."""
+    """A whole number in [low, high]; `log` spreads samples and distances over its logarithm.
+
+    Parameters
+    ----------
+    low, high, log : the range, both ends in it
+    default : `low` unless given
+    unit, doc : for people; tables whose units differ are not joined
+    """
 
     low: int
     high: int
@@ -170,7 +184,14 @@ class Integer(_Domain):
 
 @dataclass(frozen=True, slots=True)
 class Ordinal(_Domain):
-    """One of a list of levels whose order matters, such as a frequency table in MHz."""
+    """One of a list of levels whose order matters, such as a frequency table in MHz.
+
+    Parameters
+    ----------
+    levels : numbers in ascending order, or texts in an order that means something
+    default : the first level unless given
+    unit, doc : for people; tables whose units differ are not joined
+    """
 
     levels: tuple[Value, ...]
     default: Value = _DERIVED
@@ -201,7 +222,14 @@ class Ordinal(_Domain):
 
 @dataclass(frozen=True, slots=True)
 class Categorical(_Domain):
-    """One of a set of choices without an order."""
+    """One of a set of choices without an order.
+
+    Parameters
+    ----------
+    choices : texts, or other values
+    default : the first choice unless given
+    unit, doc : for people; tables whose units differ are not joined
+    """
 
     choices: tuple[Value, ...]
     default: Value = _DERIVED
@@ -229,7 +257,13 @@ class Categorical(_Domain):
 
 @dataclass(frozen=True, slots=True)
 class Boolean(_Domain):
-    """On or off; 0 and 1 are read as off and on."""
+    """On or off; 0 and 1 are read as off and on.
+
+    Parameters
+    ----------
+    default : off unless given
+    unit, doc : for people; tables whose units differ are not joined
+    """
 
     default: bool = False
     unit: str = field(default="", repr=False)

@@ -198,9 +198,9 @@ class ConfigSpace:
     def frame(self, configs: pd.DataFrame | Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         """Canonical configurations, one a row, one object column an option; index kept.
 
-        Unlike `configuration`, a frame must have a column for every option and a value
-        for every active one: what is left out by mistake would otherwise silently
-        become its default.
+        Unlike `configuration`, and so a list of mappings, a frame must have a column for
+        every option and a value for every active one: what is left out by mistake would
+        otherwise silently become its default.
 
         Raises
         ------

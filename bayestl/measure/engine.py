@@ -107,7 +107,7 @@ class Engine(Protocol):
 
     @property
     def format(self) -> str:
-        """What `open` is given: ``"onnx"``, a file's path, or ``"torch"``, an architecture."""
+        """``"onnx"`` where `open` is given a file's path, ``"torch"`` where an architecture."""
         ...
 
     @property

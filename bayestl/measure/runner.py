@@ -97,7 +97,7 @@ class LocalRunner:
 
     Parameters
     ----------
-    sampling : how long to warm up and to sample
+    sampling : how long to warm up and to sample, a `bayestl.measure.sampling.Sampling`
     timeout_s : the deadline of one measurement, over build and run
     memory_limit_mib : a limit on the child's address space; None for no limit
     tolerance : precision -> how far outputs may be from the default configuration's,
@@ -175,6 +175,7 @@ class LocalRunner:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
+        """Latency and CPU time [ms] of one inference, and the process's, then the meters'."""
         return METRICS + tuple(
             load_meter(METERS[name], arguments).metric for name, arguments in self.meters.items()
         )
@@ -184,9 +185,23 @@ class LocalRunner:
         return self._space(self._arrange(environment))
 
     def describe(self, environment: Environment) -> Environment:
+        """The environment with its hardware, the engine's version and the workload filled in.
+
+        Raises
+        ------
+        EngineUnavailable, NetworkError, UnknownEnvironment
+            If the engine, the network or a setting is not there.
+        """
         return self._described(self._arrange(environment))
 
     def run(self, configuration: Configuration, environment: Environment) -> Measurement:
+        """The configuration, measured by a process of its own; options left out are the defaults.
+
+        Raises
+        ------
+        EngineUnavailable, EngineError, NetworkError, UnknownEnvironment
+            For what is wrong whatever the configuration; what goes wrong with it is the status.
+        """
         workload = self._arrange(environment)
         started = datetime.now(UTC)
         clock = time.perf_counter()

@@ -22,7 +22,7 @@ from bayestl.errors import FitError, TableError, UnknownEnvironment
 from bayestl.models.posterior import Posterior
 
 Configs = pd.DataFrame | Sequence[Mapping[str, Any]] | Sequence[Configuration]
-"""Configurations as a frame with a column an option, or as a list of dicts."""
+"""Configurations as a frame with a column an option, or as dicts, completed by defaults."""
 
 Where = str | Sequence[str] | None
 """An environment's name, or one for each configuration; the target unless named."""
@@ -189,7 +189,8 @@ class Fitted(Protocol):
         """What a new measurement would give: `mean`, `std` and a column `qNN` a quantile.
 
         In the metric's unit, the index of `configs` kept; the noise of one measurement
-        is included. `environment` is the target unless named.
+        is included. `environment` is the target unless named. A frame needs a column for
+        every option; in a list of dicts, options left out have their defaults.
         """
         ...
 

@@ -20,7 +20,8 @@ class Comparison:
 
     Parameters
     ----------
-    scores : one row a method and budget: `method`, `n_target`, and what `metrics.score` gives
+    scores : one row a method and budget: `method`, `n_target`, and what `metrics.score` gives:
+        `mape` and `median_ape` [%], `spearman`, `coverage90` (a share) and `width_ratio90`
     predictions : one row a method and test row at the largest budget: `method`, `measured`,
         and the columns of `predict`, in the metric's unit
     fitted : method -> the model fitted at the largest budget

@@ -167,7 +167,7 @@ class Method:
     Parameters
     ----------
     model : the recipe that is fitted to what was chosen
-    choice : how its target measurements are chosen
+    choice : how its target measurements are chosen; `InOrder` unless given
     """
 
     model: Model

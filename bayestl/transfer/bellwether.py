@@ -42,8 +42,8 @@ class Bellwether:
 
     Parameters
     ----------
-    strategy : the recipe fitted to the bellwether and the target
-    judge : the recipe fitted to each source to find it
+    strategy : the recipe fitted to the bellwether and the target; `LinearShift` unless given
+    judge : the recipe fitted to each source to find it; `TargetOnlyGP` unless given
     """
 
     strategy: Model = field(default_factory=LinearShift)

@@ -41,7 +41,7 @@ class DirectTransfer:
 
     Parameters
     ----------
-    base : the recipe fitted to each source as if it were the target
+    base : the recipe fitted to each source as if it were the target; `TargetOnlyGP` unless given
     transform : `log` for a positive metric, `identity`, or `auto`
     """
 

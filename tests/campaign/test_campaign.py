@@ -289,6 +289,16 @@ def test_what_does_not_fit_the_source_is_refused_at_once(rehearsal):
             replace(plan, **changes)
 
 
+def test_a_table_without_the_metric_is_no_source(rehearsal):
+    table = MeasurementTable.from_measurements(
+        [rehearsal.formula(rehearsal.SPACE.default, "one-core")],
+        space=rehearsal.SPACE,
+        metrics=rehearsal.METRICS[1:],
+    )
+    with pytest.raises(CampaignError, match="the table of the source has no 'latency'"):
+        rehearsal.campaign(source=table)
+
+
 def test_a_table_of_the_target_alone_is_no_source(rehearsal):
     one_core, all_cores = (
         MeasurementTable.from_measurements(

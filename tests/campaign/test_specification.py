@@ -101,6 +101,13 @@ def test_a_described_space_goes_before_the_runners(rehearsal, written):
     assert campaign.space.names == ("spin",)
 
 
+def test_an_option_that_the_runner_does_not_have_is_refused(rehearsal, written):
+    path = written(TEXT + '\n[options.speed]\nkind = "boolean"\n')
+    message = r"line 24: unknown option 'speed'; all-cores has threads, ratio, mode, spin"
+    with pytest.raises(SpecificationError, match=message):
+        read_campaign(path, rehearsal.FormulaRunner())
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "message"),
     [

@@ -1,9 +1,11 @@
+import re
 from importlib.util import find_spec
 
 import pandas as pd
 import pytest
 
 from bayestl.data.readers import read_table
+from bayestl.measure.engines.onnxruntime import OnnxRuntime
 
 ARGUMENTS = ("measure", "--network", "squeezenet", "--environment", "one-core")
 
@@ -28,6 +30,11 @@ def test_one_configuration_from_text(bayestl, runner, tmp_path):
     assert bayestl(*ARGUMENTS, *given, "--output", output).code == 0
     (row,) = pd.read_csv(output).to_dict("records")
     assert (row["threads"], row["batch"], row["spin"]) == (4, 1, True)
+
+
+def test_the_example_in_the_help_sets_an_option_of_the_engine(bayestl):
+    (name,) = re.findall(r"--config (\w+)=", bayestl("measure", "--help").out)
+    assert name in OnnxRuntime().scopes
 
 
 def test_configurations_from_a_file(bayestl, runner, tmp_path):

@@ -41,6 +41,12 @@ def test_every_shipped_table_can_be_read_and_has_a_card(name):
     assert card(name).startswith("# ")
 
 
+def test_the_demos_card_tells_how_much_the_default_varies():
+    found = load("demo").of("2-cores").replicates("latency")
+    (repeated,) = found[found["count"] == 6].to_dict("records")
+    assert f"vary by {100 * repeated['std'] / repeated['mean']:.0f} %" in card("demo")
+
+
 def test_an_unknown_table_has_no_card(folder):
     with pytest.raises(TableError, match="expected one of one, two"):
         card("three", folder)
