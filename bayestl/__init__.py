@@ -130,7 +130,7 @@ _HOMES = {
     "Study": "study.study",
     "Survey": "campaign.survey",
     "TargetOnlyGP": "models.gp",
-    "SequentialGP": "models.sequential",
+    "SequentialGP": "models.sequential.sequential_gp",
     "SequentialMetaLearning": "transfer.sequential_network",
     "TransferGP": "models.transfer_gp",
     "TransferRegressor": "models.sklearn_regressor",
