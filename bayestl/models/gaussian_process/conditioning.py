@@ -220,15 +220,11 @@ class Conditioned:
             precision = self.solver.precision(rows).to(CPU)
             mean, variance = leave_one_out(precision, self.alpha[rows], self.z[rows])
             groups = [group for group in repeated(self.x) if bool(torch.isin(group, rows).any())]
-            if groups:
-                every = torch.cat(groups)
-                inverse, start = self.solver.inverse(every).to(CPU), 0
-                for group in groups:
-                    block = inverse[start : start + len(group), start : start + len(group)]
-                    found = leave_group_out(block, self.alpha[group], self.z[group])
-                    asked, member = torch.nonzero(rows.unsqueeze(-1) == group, as_tuple=True)
-                    mean[asked], variance[asked] = (part[member] for part in found)
-                    start += len(group)
+            blocks = self.solver.blocks(groups) if groups else []
+            for group, block in zip(groups, blocks, strict=True):
+                found = leave_group_out(block.to(CPU), self.alpha[group], self.z[group])
+                asked, member = torch.nonzero(rows.unsqueeze(-1) == group, as_tuple=True)
+                mean[asked], variance[asked] = (part[member] for part in found)
         return mean, variance
 
     def noise(self, x: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ Three things come of that:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -172,11 +172,20 @@ class MatrixFree:
     def precision(self, rows: torch.Tensor) -> torch.Tensor:
         """(m,) diagonal of K^-1 at the rows, each by conjugate gradients."""
         found = [self.covariance.noise.new_empty(0)]
-        found += [self.inverse(some).diagonal() for some in rows.split(TOGETHER)]
+        found += [self._inverse(some).diagonal() for some in rows.split(TOGETHER)]
         return torch.cat(found)
 
-    def inverse(self, rows: torch.Tensor) -> torch.Tensor:
-        """(m, m) block of K^-1 at the rows, by conjugate gradients."""
+    def blocks(self, groups: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """For each group of m rows the (m, m) block of K^-1 at them, by conjugate gradients."""
+        found = []
+        for some in _side_by_side(groups):
+            inverse = self._inverse(torch.cat(some))
+            places = torch.arange(len(inverse)).split([len(group) for group in some])
+            found += [inverse[place][:, place] for place in places]
+        return found
+
+    def _inverse(self, rows: torch.Tensor) -> torch.Tensor:
+        """(m, m) block of K^-1 at the rows, solved for at once."""
         rows = rows.to(self.covariance.x.device)
         unit = self.covariance.x.new_zeros(len(self.covariance), len(rows))
         unit[rows, torch.arange(len(rows), device=unit.device)] = 1.0
@@ -190,6 +199,18 @@ class MatrixFree:
     def _preconditioned(self, vectors: torch.Tensor) -> torch.Tensor:
         noise = self.covariance.noise.unsqueeze(-1)
         return vectors / noise - self.root @ (self.excess @ (self.root.mT @ vectors))
+
+
+def _side_by_side(groups: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """The groups in order, at most `TOGETHER` rows at a time, or a larger group alone."""
+    some: list[torch.Tensor] = []
+    for group in groups:
+        if some and sum(map(len, some)) + len(group) > TOGETHER:
+            yield some
+            some = []
+        some.append(group)
+    if some:
+        yield some
 
 
 def conjugate_gradients(

@@ -65,10 +65,11 @@ class Dense:
         """(m,) diagonal of K^-1 at the rows; only these columns of it are computed."""
         return self._columns(rows).square().sum(0)
 
-    def inverse(self, rows: torch.Tensor) -> torch.Tensor:
-        """(m, m) block of K^-1 at the rows."""
-        columns = self._columns(rows)
-        return columns.mT @ columns
+    def blocks(self, groups: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """For each group of m rows the (m, m) block of K^-1 at them."""
+        columns = self._columns(torch.cat(tuple(groups)))
+        parts = columns.split([len(group) for group in groups], dim=-1)
+        return [part.mT @ part for part in parts]
 
     def _columns(self, rows: torch.Tensor) -> torch.Tensor:
         """(n, m), those of L^-1."""

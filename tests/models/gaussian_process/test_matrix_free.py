@@ -108,6 +108,28 @@ def test_what_rounding_leaves_is_no_failure(covariance, z):
     assert not replace(found, residual=2.0 * CONVERGED).converged
 
 
+def test_blocks_are_solved_a_few_rows_at_a_time(covariance, z, monkeypatch):
+    """Unless one is larger by itself; memory is for as many columns."""
+    monkeypatch.setattr(matrix_free, "TOGETHER", 5)
+    solve, widths = matrix_free.conjugate_gradients, []
+
+    def counted(times, preconditioned, right):
+        widths.append(right.shape[-1])
+        return solve(times, preconditioned, right)
+
+    found, _ = MatrixFree.of(covariance, z, rank=30)
+    monkeypatch.setattr(matrix_free, "conjugate_gradients", counted)
+    groups = [
+        torch.tensor(rows) for rows in ([3, 9], [20, 1, 7], [4], [30, 31, 32, 33, 34, 35, 36])
+    ]
+    blocks, inverse = found.blocks(groups), torch.linalg.inv(covariance.matrix())
+    assert widths == [5, 1, 7]
+    expected, _ = Dense.of(covariance, z)
+    for group, block, dense in zip(groups, blocks, expected.blocks(groups), strict=True):
+        torch.testing.assert_close(block, inverse[group][:, group], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(dense, inverse[group][:, group])
+
+
 def test_columns_are_solved_side_by_side():
     """Of which one takes no step, one a single step and one many."""
     rng = np.random.default_rng(0)
