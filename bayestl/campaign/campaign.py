@@ -290,28 +290,25 @@ class Campaign:
             raise CampaignError(
                 f"source: expected a MeasurementTable, a Survey or None, got {self.source!r}"
             )
+        if self.source is None:
+            return
+        surveyed = isinstance(self.source, Survey)
+        lacks = (
+            "survey of the source does not measure" if surveyed else "table of the source has no"
+        )
+        known = [metric.name for metric in self.source.metrics]
+        if self.metric not in known:
+            raise CampaignError(f"the {lacks} {self.metric!r}; expected it among {known}")
         if isinstance(self.source, Survey):
-            surveyed = [metric.name for metric in self.source.metrics]
-            if self.metric not in surveyed:
-                raise CampaignError(
-                    f"the survey of the source does not measure {self.metric!r}; expected it among "
-                    f"{surveyed}"
-                )
             if self.source.environment.name == self.target.name:
                 raise CampaignError(
                     f"the source and the target are both named {self.target.name!r}; rename one"
                 )
-        if isinstance(self.source, MeasurementTable):
-            known = [metric.name for metric in self.source.metrics]
-            if self.metric not in known:
-                raise CampaignError(
-                    f"the table of the source has no {self.metric!r}; expected it among {known}"
-                )
-            if not (self.source.frame[ENVIRONMENT] != self.target.name).any():
-                raise CampaignError(
-                    "source: expected measurements of another environment than the target "
-                    f"{self.target.name!r}, got none"
-                )
+        elif not (self.source.frame[ENVIRONMENT] != self.target.name).any():
+            raise CampaignError(
+                "source: expected measurements of another environment than the target "
+                f"{self.target.name!r}, got none"
+            )
 
     def _source_left(self, state: State) -> int:
         assert isinstance(self.source, Survey)
