@@ -33,7 +33,7 @@ from bayestl.data.sampling import candidates, sample
 from bayestl.data.space import ConfigSpace, Configuration
 from bayestl.data.table import ENVIRONMENT, MeasurementTable
 from bayestl.errors import CampaignError, FitError, NoCandidateLeft
-from bayestl.models.model import Configs, Fitted, Model, Refits
+from bayestl.models.model import SEEDS, Configs, Fitted, Model, Refits
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Campaign:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise CampaignError(f"{name} must be a whole number >= {least}, got {value!r}")
-        if self.seed >= _SEEDS:
+        if self.seed >= SEEDS:
             raise CampaignError(f"seed must be below 2**64, got {self.seed}")
         if not isinstance(self.replicates, bool):
             raise CampaignError(f"replicates must be true or false, got {self.replicates!r}")
@@ -389,9 +389,6 @@ class Campaign:
 
 _LARGEST_SPREAD = 30.0
 """Of a logarithm: with a larger one an expected error would be no number."""
-
-_SEEDS = 2**64
-"""How many seeds there are that every generator takes."""
 
 _PLAIN = ("initial", "batch", "replicates", "seed")
 

@@ -93,6 +93,10 @@ def expect_one(environment: Where) -> None:
         )
 
 
+SEEDS = 2**64
+"""How many seeds there are that every generator takes."""
+
+
 def checked_seed(seed: Any) -> int:
     """The seed as Python's integer, whichever kind of integer it is.
 
@@ -105,7 +109,7 @@ def checked_seed(seed: Any) -> int:
         number = -1 if isinstance(seed, bool) else index(seed)
     except TypeError:
         number = -1
-    if not 0 <= number < 2**64:
+    if not 0 <= number < SEEDS:
         raise FitError(f"expected a seed as a whole number from 0 to 2**64 - 1, got {seed!r}")
     return number
 
